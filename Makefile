@@ -1,0 +1,67 @@
+# Everything a developer or CI runs. `make run` and `make test` need only python3.11+, make and git.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 /usr/bin/python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+INPUT ?=
+ONCE ?=
+PACKAGES := proto storage raft node client
+
+.PHONY: help setup run test check format lint types imports generated proto links clean coverage
+
+help:
+	@echo 'make run [INPUT=file] [ONCE=1]   three nodes, real input, read back and compared'
+	@echo 'make test [PYTEST_ARGS=...]      every test that this machine can run'
+	@echo 'make check                       format, lint, types, imports, generated code'
+	@echo 'make format | lint | types | imports | generated | proto | coverage | clean'
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'python 3.11 or newer is needed: install it, or set PYTHON=' >&2; exit 1; }
+	@$(PYTHON) deploy/make_venv.py $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools>=80' wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: setup
+	@exec $(BIN)/quorumlog local --directory var $(if $(INPUT),--input $(INPUT)) $(if $(ONCE),--once)
+
+test: setup
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types imports generated
+
+format: setup
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: setup
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+# The package-dir map hides the packages from mypy and import-linter: show them a tree of links.
+links:
+	@mkdir -p .links/quorumlog
+	@for package in $(PACKAGES); do ln -sfn ../../$$package .links/quorumlog/$$package; done
+	@for file in quorumlog/*.py quorumlog/py.typed; do ln -sfn ../../$$file .links/$$file; done
+
+types: setup links
+	@MYPYPATH=.links $(BIN)/mypy --strict -p quorumlog | tee .links/mypy.txt; \
+	expected=$$(ls quorumlog/*.py $(addsuffix /*.py,$(PACKAGES)) $(addsuffix /*.pyi,$(PACKAGES)) 2>/dev/null | sed 's/\.pyi$$/.py/' | sort -u | wc -l); \
+	grep -q "no issues found in $$expected source files" .links/mypy.txt || { echo "mypy: expected a clean run over $$expected files" >&2; exit 1; }
+
+imports: setup links
+	@cd .links && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+
+generated: setup
+	@$(BIN)/python proto/generate.py --check
+
+proto: setup
+	@$(BIN)/python proto/generate.py
+
+coverage: setup
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .links var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
