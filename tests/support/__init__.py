@@ -1,0 +1,1 @@
+"""Fakes with faults and seeds, and the real thing on a leash."""
