@@ -233,7 +233,11 @@ class Core(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLastApplied = applied_index
 
     def advance_applied(self, index: int) -> None:
-        assert index == self.applied_index + 1 <= self.commit_index, (index, self.applied_index, self.commit_index)
+        assert index == self.applied_index + 1 <= self.commit_index, (
+            index,
+            self.applied_index,
+            self.commit_index,
+        )
         self._SyncObj__raftLastApplied = index
 
     def take_waiting(self, index: int) -> list[tuple[int, Callable[[Any, int], None]]]:

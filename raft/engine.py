@@ -28,12 +28,14 @@ from quorumlog.raft.proposal import Committed, Proposal
 from quorumlog.raft.proposals import Outcome
 from quorumlog.raft.replica import Fatal, Leadership, Replica, ReplicaConfig
 from quorumlog.raft.transport import Transport, TransportConfig
-from quorumlog.storage.errors import BadFrame
+from quorumlog.storage.frame import BadFrame
 from quorumlog.storage.log import Log
 
 logger = logging.getLogger(__name__)
 
-TICK_S: Final = 0.02  # how late an election or a heartbeat may be; 50 idle ticks a second cost about 0.3 % of a core
+TICK_S: Final = (
+    0.02  # how late an election or a heartbeat may be; 50 idle ticks a second cost about 0.3 % of a core
+)
 DRAIN_S: Final = 5.0  # how long a stop waits for what is under way
 
 
@@ -288,7 +290,7 @@ class Engine:
 
     @property
     def alarms(self) -> set[str]:
-        return self.replica.alarms
+        return self.replica.alarms.raised
 
     @property
     def leader_client_address(self) -> str | None:
@@ -307,7 +309,7 @@ class Engine:
     def peers(self) -> dict[str, PeerState]:
         states = {}
         for name in self.replica.config.peer_ids:
-            progress = self.replica.progress.get(name)
+            progress = self.replica.leader.progress.get(name)
             states[name] = PeerState(
                 name,
                 self.config.members[name],

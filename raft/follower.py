@@ -1,99 +1,148 @@
-"""Admission: what of a leader's message reaches the engine, and what is answered instead. No I/O.
+"""Following: taking a leader's entries, and claiming what is durable of them, never more.
 
-As shipped the engine truncates everything after the message's previous entry, matching or not, and commits up
-to its own last entry. Admission makes both impossible: it advances the previous entry over what is already
-here, names the one place where a real conflict begins, and clamps the commit index to what was verified.
+A claim says: this log is the leader's up to `index`. It belongs to one leader, session and term. An append is
+answered at once with the durable part of the claim (which also tells the leader that we are alive); the rest is
+answered when a sync has finished, if the claim still stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from quorumlog.storage.frame import Frame
+from quorumlog.proto.checksum import Buffer
+from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage
+from quorumlog.raft.admission import Admitted, Refused, admit
+from quorumlog.raft.alarms import Alarms
+from quorumlog.raft.core import Core
+from quorumlog.raft.interfaces import Network
+from quorumlog.raft.journal import Journal, total_size
+from quorumlog.storage.frame import BadFrame, Frame, check_link, iterate_frames
 
-
-class LogView(Protocol):
-    """What admission asks of the journal."""
-
-    @property
-    def last_index(self) -> int: ...
-
-    def term_at(self, index: int) -> int | None:
-        """Term of an entry that is here, or of the stub before the first; None elsewhere."""
-
-    def first_index_of_term_at(self, index: int) -> int:
-        """First index of the run of equal terms that `index` stands in."""
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The message may be delivered in this form."""
+@dataclass(slots=True)
+class Claim:
+    """See the module. `answered` <= `index`: what the leader was told."""
 
-    previous_index: int
-    previous_term: int
-    frames: Sequence[Frame]  # those that are new here
-    truncate_from: int | None  # a conflict: delete from here first
-    commit_index: int  # never beyond what this message verified
-
-    @property
-    def verified_index(self) -> int:
-        """Up to here this log is the leader's."""
-        return self.previous_index + len(self.frames)
+    leader_id: str
+    session: int
+    term: int
+    index: int = 0
+    answered: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The previous entry is not here: the leader should go on from `hint`."""
+class Follower:
+    """The follower's half of a replica."""
 
-    hint: int
+    def __init__(
+        self,
+        core: Core,
+        journal: Journal,
+        network: Network,
+        sessions: Mapping[str, int],
+        alarms: Alarms,
+        countable_index: Callable[[], int],
+    ) -> None:
+        self._core = core
+        self._journal = journal
+        self._network = network
+        self._sessions = sessions
+        self._alarms = alarms
+        self._countable_index = countable_index
+        self._claim: Claim | None = None
+
+    def forget_claim(self) -> None:
+        """This node leads now: it claims nothing to anybody."""
+        self._claim = None
+
+    def on_append(
+        self, peer_id: str, session: int, term: int, message: AppendEntries, attachment: Buffer | None
+    ) -> None:
+        """Take an append of a term that is not older than ours. Raises BadFrame."""
+        frames = _frames_of(message, attachment)
+        verdict = admit(
+            self._journal,
+            self._core.commit_index,
+            message.previous_index,
+            message.previous_term,
+            message.commit_index,
+            frames,
+        )
+        if isinstance(verdict, Refused):
+            self._hear_leader(peer_id, term)
+            self._reply(peer_id, AppendReply.RESET, verdict.hint, message.round)
+            return
+        rolls = any(frame.starts_segment for frame in verdict.frames)
+        if verdict.frames and not self._alarms.ensure_space(total_size(verdict.frames), rolls=rolls):
+            self._hear_leader(peer_id, term)
+            self._reply(peer_id, AppendReply.NO_SPACE, 0, message.round)
+            return
+        self._take(peer_id, term, verdict)
+        claim = self._claim_for(peer_id, session, term)
+        claim.index = max(claim.index, verdict.verified_index)
+        self._answer(claim, message.round)
+
+    def on_durable(self) -> None:
+        """A sync has finished: answer the held-back part, if its leader still leads by that session."""
+        claim = self._claim
+        if (
+            claim is None
+            or claim.term != self._core.term
+            or self._sessions.get(claim.leader_id) != claim.session
+        ):
+            return
+        if min(claim.index, self._countable_index()) > claim.answered:
+            self._answer(claim, 0)
+
+    def _claim_for(self, peer_id: str, session: int, term: int) -> Claim:
+        claim = self._claim
+        if claim is None or (claim.leader_id, claim.session, claim.term) != (peer_id, session, term):
+            claim = self._claim = Claim(peer_id, session, term)
+        return claim
+
+    def _hear_leader(self, peer_id: str, term: int) -> None:
+        """A heartbeat to the engine: who leads, in which term; nothing of the log, nothing to commit."""
+        self._core.deliver(peer_id, {"type": "append_entries", "term": term, "commit_index": 0})
+
+    def _take(self, peer_id: str, term: int, verdict: Admitted) -> None:
+        if verdict.truncate_from is not None:
+            logger.info("term %d: replacing entries from %d on", term, verdict.truncate_from)
+            self._journal.truncate_from(verdict.truncate_from, self._core.commit_index)
+        self._core.deliver(
+            peer_id,
+            {
+                "type": "append_entries",
+                "term": term,
+                "commit_index": verdict.commit_index,
+                "prevLogIdx": verdict.previous_index,
+                "prevLogTerm": verdict.previous_term,
+                "entries": [(frame, frame.index, frame.term) for frame in verdict.frames],
+            },
+        )
+        self._journal.flush()
+
+    def _answer(self, claim: Claim, round_number: int) -> None:
+        claim.answered = max(claim.answered, min(claim.index, self._countable_index()))
+        self._reply(claim.leader_id, AppendReply.MATCHED, claim.answered, round_number)
+
+    def _reply(self, peer_id: str, outcome: AppendReply.Outcome, index: int, round_number: int) -> None:
+        reply = AppendReply(outcome=outcome, index=index, round=round_number)
+        self._network.send(peer_id, PeerMessage(term=self._core.term, append_reply=reply))
 
 
-def admit(
-    log: LogView,
-    commit_index: int,
-    previous_index: int,
-    previous_term: int,
-    leader_commit: int,
-    frames: Sequence[Frame],
-) -> Admitted | Refused:
-    """Decide about an append of the current term's leader.
+def _frames_of(message: AppendEntries, attachment: Buffer | None) -> list[Frame]:
+    """The frames of a message, each verified and linked to the one before it in the message. Raises BadFrame.
 
-    What is committed here is in that leader's log too (leader completeness), so a message that begins at or
-    below the commit index is taken from there: nothing below is looked at, nothing below can be truncated.
+    The link of the first to this log is asserted by the log, where it is appended.
     """
-    verified = previous_index + len(frames)
-    if previous_index < commit_index:
-        kept = frames[commit_index - previous_index :]
-        for frame in frames[: commit_index - previous_index]:
-            known = log.term_at(frame.index)
-            assert known is None or known == frame.term, f"committed entry {frame.index}: {known} != {frame.term}"
-        previous_index, previous_term, frames = commit_index, _present(log, commit_index), kept
-        verified = max(verified, commit_index)
-    elif previous_index > log.last_index:
-        return Refused(max(log.last_index, commit_index) + 1)
-    elif log.term_at(previous_index) != previous_term:
-        return Refused(max(log.first_index_of_term_at(previous_index), commit_index + 1))
-    known_count = _count_known(log, frames)
-    if known_count:
-        previous_index, previous_term = frames[known_count - 1].index, frames[known_count - 1].term
-        frames = frames[known_count:]
-    conflict = frames[0].index if frames and frames[0].index <= log.last_index else None
-    assert conflict is None or conflict > commit_index, f"would truncate committed entry {conflict}"
-    return Admitted(previous_index, previous_term, frames, conflict, min(leader_commit, verified))
-
-
-def _present(log: LogView, index: int) -> int:
-    term = log.term_at(index)
-    assert term is not None, f"committed entry {index} is not here"
-    return term
-
-
-def _count_known(log: LogView, frames: Sequence[Frame]) -> int:
-    count = 0
-    for frame in frames:
-        if log.term_at(frame.index) != frame.term:
-            break
-        count += 1
-    return count
+    frames: list[Frame] = []
+    for frame in iterate_frames(attachment or b"", message.previous_index + 1):
+        if frames:
+            check_link(frame, 0, frame.index, frames[-1].chain, frames[-1].term)
+        frames.append(frame)
+    if len(frames) != message.count:
+        raise BadFrame(0, "frames", message.count, len(frames))
+    return frames

@@ -15,11 +15,12 @@ start at term 0: the node refuses to start, because it could vote twice.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Final
 
 from quorumlog.proto.checksum import crc32c, masked
 from quorumlog.raft.errors import DamagedHardState
-from quorumlog.storage.files import FileSystem, replace_file
+from quorumlog.storage.files import FileSystem
 
 MAGIC: Final = b"QLTERM\0\0"
 FORMAT_VERSION: Final = 1
@@ -35,14 +36,14 @@ class HardState:
     - What the attributes say is durable.
     """
 
-    def __init__(self, files: FileSystem, path: str, *, log_is_empty: bool) -> None:
+    def __init__(self, files: FileSystem, path: Path, *, log_is_empty: bool) -> None:
         """Read `path`. Raises DamagedHardState where it is unreadable, or missing beside a log with entries."""
         self._files = files
         self._path = path
         self.term = 0
         self.vote: str | None = None
         if files.exists(path):
-            self.term, self.vote = _decode(path, files.read_small(path))
+            self.term, self.vote = _decode(path, _read(files, path))
         elif not log_is_empty:
             raise DamagedHardState(f"{path} is missing, but the log has entries: this node could vote twice")
 
@@ -52,8 +53,23 @@ class HardState:
         assert term > self.term or self.vote in (None, vote), f"second vote in term {term}"
         if (term, vote) == (self.term, self.vote):
             return
-        replace_file(self._files, self._path, _encode(term, vote))
+        _replace(self._files, self._path, _encode(term, vote))
         self.term, self.vote = term, vote
+
+
+def _read(files: FileSystem, path: Path) -> bytes:
+    file = files.open(path, writable=False)
+    return file.pread(file.size(), 0)
+
+
+def _replace(files: FileSystem, path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    file = files.open(temporary, create=True)
+    written = file.pwritev([content], 0)
+    assert written == len(content), f"{temporary}: {written} of {len(content)} bytes written"
+    file.fsync()
+    files.rename(temporary, path)
+    files.sync_directory(path.parent)
 
 
 def _encode(term: int, vote: str | None) -> bytes:
@@ -63,7 +79,7 @@ def _encode(term: int, vote: str | None) -> bytes:
     return body + _CRC.pack(masked(crc32c(body)))
 
 
-def _decode(path: str, content: bytes) -> tuple[int, str | None]:
+def _decode(path: Path, content: bytes) -> tuple[int, str | None]:
     if len(content) < _HEAD.size + _CRC.size:
         raise DamagedHardState(f"{path}: {len(content)} bytes, at least {_HEAD.size + _CRC.size} expected")
     body, crc = content[: -_CRC.size], _CRC.unpack(content[-_CRC.size :])[0]
@@ -71,7 +87,9 @@ def _decode(path: str, content: bytes) -> tuple[int, str | None]:
         raise DamagedHardState(f"{path}: checksum is {masked(crc32c(body)):08x}, the file says {crc:08x}")
     magic, version, size, term = _HEAD.unpack_from(body)
     if magic != MAGIC or version != FORMAT_VERSION:
-        raise DamagedHardState(f"{path}: magic {magic!r} version {version}; {MAGIC!r} {FORMAT_VERSION} expected")
+        raise DamagedHardState(
+            f"{path}: magic {magic!r} version {version}; {MAGIC!r} {FORMAT_VERSION} expected"
+        )
     if len(body) != _HEAD.size + size:
         raise DamagedHardState(f"{path}: vote of {size} bytes announced, {len(body) - _HEAD.size} found")
     return term, body[_HEAD.size :].decode() or None

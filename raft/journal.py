@@ -146,26 +146,26 @@ class Journal:
         draft = Draft(layout.KIND_NO_OP, ()) if command == ENGINE_NO_OP else command
         assert isinstance(draft, Draft), f"entry {idx}: the engine appends {type(command)}"
         rolls = self.next_rolls(sum(map(len, draft.parts)))
-        flags = layout.FLAG_STARTS_SEGMENT if rolls else 0
+        flags = layout.STARTS_SEGMENT if rolls else 0
         self._take(Frame.build(idx, term, draft.kind, draft.parts, flags, chain))
         self.flush()
 
-    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802 (the engine's name)
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
         self._hard_state.save(term, votedForNodeId)
 
-    def getCurrentTerm(self) -> int:  # noqa: N802
+    def getCurrentTerm(self) -> int:
         return self._hard_state.term
 
-    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+    def getVotedForNodeId(self) -> str | None:
         return self._hard_state.vote
 
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
+    def getRaftCommitIndex(self) -> int:
         return self.first_index - 1  # overwritten at start by what the loaded state covers
 
-    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
         """Not kept: a persisted commit index lets a node that lost its tail commit entries of its own."""
 
-    def onOneSecondTimer(self) -> None:  # noqa: N802
+    def onOneSecondTimer(self) -> None:
         pass
 
     def _destroy(self) -> None:

@@ -142,7 +142,9 @@ class Proposals:
             if pending.done:
                 continue
             if pending.proposed:
-                pending.resolve(OutcomeUnknown("no majority confirmed it within its time; it may still be applied"))
+                pending.resolve(
+                    OutcomeUnknown("no majority confirmed it within its time; it may still be applied")
+                )
             else:
                 pending.resolve(Busy("it was not proposed within its time"))
 

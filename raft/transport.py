@@ -25,7 +25,7 @@ from typing import Final, Protocol, cast
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.peer_pb2 import Hello, HelloRefused, PeerMessage
 from quorumlog.raft.wire import Decoder, WireError, encode
-from quorumlog.storage.errors import BadFrame
+from quorumlog.storage.frame import BadFrame
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,9 @@ class Transport:
         if connection.expected_peer is not None:
             connection.send(self._hello())
             return
-        strangers = [other for other in self._connections if other.peer_id is None and other.expected_peer is None]
+        strangers = [
+            other for other in self._connections if other.peer_id is None and other.expected_peer is None
+        ]
         if len(strangers) > MAX_STRANGERS:
             oldest = min(strangers, key=lambda other: other.heard_at)
             logger.warning("too many connections that say nothing: dropping %s", oldest.name)
@@ -296,11 +298,11 @@ class Transport:
             try:
                 connection = await self._dial(peer_id, host.strip("[]"), int(port))
                 await connection.closed
-            except (OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, OSError) as error:
                 logger.debug("no connection to %s at %s: %s", peer_id, address, error)
             lasted = self.loop.time() - started
             back_off = BACK_OFF_S_MIN if lasted > BACK_OFF_S_MAX else min(2 * back_off, BACK_OFF_S_MAX)
-            await asyncio.sleep(back_off * random.uniform(0.5, 1.0))  # noqa: S311 (spreads dials)
+            await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
 
     async def _dial(self, peer_id: str, host: str, port: int) -> Connection:
         tls = self.config.client_tls

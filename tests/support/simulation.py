@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from quorumlog.proto import entry_pb2
 from quorumlog.proto.checksum import Buffer
@@ -32,6 +33,7 @@ from tests.support.simulated_disk import SimulatedDisk
 
 IDENTITY = LogIdentity(b"simulated-cluste", 0)
 TICK_S = 0.02
+GROUP = Path("/data/group-0")
 
 
 class Events:
@@ -159,8 +161,8 @@ class Node:
         self.exit_code = None
         self._tick_scheduled = False
         self.machine = RecordingMachine()
-        log = Log.open("/group-0", IDENTITY, self.disk, self.cluster.log_options)
-        hard_state = HardState(self.disk, "/group-0/term", log_is_empty=log.last_index == 0)
+        log = Log.open(GROUP, IDENTITY, self.disk, self.cluster.log_options)
+        hard_state = HardState(self.disk, GROUP / "term", log_is_empty=log.last_index == 0)
         peers = tuple(name for name in self.cluster.names if name != self.name)
         self.replica = Replica(
             ReplicaConfig(self.name, peers),
@@ -288,7 +290,9 @@ class Cluster:
     @property
     def leader(self) -> Node | None:
         """The leader of the highest term that serves, if there is one."""
-        leaders = [node for node in self.nodes.values() if node.replica is not None and node.replica.is_leader]
+        leaders = [
+            node for node in self.nodes.values() if node.replica is not None and node.replica.is_leader
+        ]
         return max(leaders, key=lambda node: node.replica.core.term if node.replica else 0, default=None)
 
     def await_leader(self) -> Node:
@@ -303,7 +307,9 @@ class Cluster:
         assert replica is not None
         if replica.core.role == core.LEADER:
             known = self.leaders.setdefault(replica.core.term, node.name)
-            assert known == node.name, f"two leaders in term {replica.core.term}: {known}, {node.name} ({self})"
+            assert known == node.name, (
+                f"two leaders in term {replica.core.term}: {known}, {node.name} ({self})"
+            )
         for index, entry in node.machine.applied.items():
             known_entry = self.applied.setdefault(index, entry)
             assert known_entry == entry, f"{node.name} applied another entry {index} ({self})"
@@ -357,7 +363,8 @@ class Cluster:
         if self.intercept is not None and self.intercept(sender, receiver, PeerMessage.FromString(raw)):
             return
         arrival = max(
-            self.events.now + self.draw(self.faults.network_delay), self._arrivals.get((sender, receiver), 0.0)
+            self.events.now + self.draw(self.faults.network_delay),
+            self._arrivals.get((sender, receiver), 0.0),
         )
         self._arrivals[sender, receiver] = arrival
         node, life = self.nodes[receiver], self.nodes[receiver].life
