@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import docker
 import pytest
@@ -22,7 +23,16 @@ REQUIRE_DOCKER = "QUORUMLOG_REQUIRE_DOCKER"
 
 StartCluster = Callable[..., NodeCluster]
 
-_CLUSTERS = pytest.StashKey[list[NodeCluster]]()
+
+class HasLogs(Protocol):
+    """A cluster of any kind."""
+
+    def logs(self) -> str:
+        """What its nodes said last."""
+
+
+# The clusters that a test uses, kept with the test for the report of its failure.
+SHOWN_ON_FAILURE = pytest.StashKey[list[HasLogs]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +54,7 @@ def pytest_runtest_makereport(
     """Add the logs of the nodes to a failure: the reason is rarely in the test process."""
     report = yield
     if report.failed:
-        clusters: list[NodeCluster] = item.stash.get(_CLUSTERS, [])
+        clusters: list[HasLogs] = item.stash.get(SHOWN_ON_FAILURE, [])
         for number, cluster in enumerate(clusters):
             report.sections.append((f"nodes of cluster {number}", cluster.logs()))
     return report
@@ -53,14 +63,18 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def start_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartCluster]:
     """A function that starts a cluster of `count` nodes with `settings`; all end with the test."""
-    clusters = request.node.stash.setdefault(_CLUSTERS, [])
+    clusters = request.node.stash.setdefault(SHOWN_ON_FAILURE, [])
     with ExitStack() as running:
 
         def start(
-            count: int = 3, settings: Mapping[str, object] | None = None, *, serving: bool = True
+            count: int = 3,
+            settings: Mapping[str, object] | None = None,
+            *,
+            name: str = "test",
+            serving: bool = True,
         ) -> NodeCluster:
             directory = tmp_path / f"cluster-{len(clusters)}"
-            cluster = running.enter_context(NodeCluster(directory, count, settings))
+            cluster = running.enter_context(NodeCluster(directory, count, settings, name=name))
             clusters.append(cluster)
             if serving:
                 cluster.start()

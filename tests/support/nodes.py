@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -47,33 +47,28 @@ class NodeProcess:
         self,
         node_id: str,
         directory: Path,
-        client_port: int,
-        peer_port: int,
-        peers: Sequence[str],
-        settings: str,
+        client_address: str,
+        peer_address: str,
+        shared: Mapping[str, object],
     ) -> None:
         self.node_id = node_id
         self.directory = directory
         self.data = directory / "data"
-        self.client_address = f"127.0.0.1:{client_port}"
-        self.peer_address = f"127.0.0.1:{peer_port}"
+        self.client_address = client_address
+        self.peer_address = peer_address
         self._config = directory / "node.toml"
         self._output = directory / "stdout"
         self._errors = directory / "stderr"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True)
-        self._config.write_text(self._configuration(peers) + settings)
-
-    def _configuration(self, peers: Sequence[str]) -> str:
-        # Every key is dotted and at the top level, so that a test can add any other one behind these.
-        return (
-            'cluster = "test"\n'
-            f"node_id = {json.dumps(self.node_id)}\n"
-            f"data = {json.dumps(str(self.data))}\n"
-            f"client.listen = {json.dumps(self.client_address)}\n"
-            f"peer.listen = {json.dumps(self.peer_address)}\n"
-            f"peers = {json.dumps(list(peers))}\n"
-        )
+        own = {
+            "node_id": node_id,
+            "data": str(self.data),
+            "client.listen": client_address,
+            "peer.listen": peer_address,
+        }
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in {**shared, **own}.items()]
+        self._config.write_text("".join(lines))
 
     @property
     def pid(self) -> int:
@@ -169,17 +164,26 @@ class NodeCluster:
     """Some nodes of one cluster, on loopback.
 
     - A node's ports and data directory never change.
-    - `settings` is more TOML with dotted keys, the same for every node.
+    - `settings` are more settings by their dotted keys, the same for every node.
     """
 
-    def __init__(self, directory: Path, count: int = 3, settings: Mapping[str, object] | None = None) -> None:
-        names = [f"n{number}" for number in range(1, count + 1)]
-        ports = free_ports(2 * count)
-        peers = [f"{name}=127.0.0.1:{ports[2 * place + 1]}" for place, name in enumerate(names)]
-        more = "".join(f"{key} = {json.dumps(value)}\n" for key, value in (settings or {}).items())
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 3,
+        settings: Mapping[str, object] | None = None,
+        *,
+        name: str = "test",
+    ) -> None:
+        node_ids = [f"n{number}" for number in range(1, count + 1)]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(2 * count)]
+        client = dict(zip(node_ids, addresses[:count], strict=True))
+        peer = dict(zip(node_ids, addresses[count:], strict=True))
+        peers = [f"{node_id}={address}" for node_id, address in peer.items()]
+        shared = {"cluster": name, "peers": peers, **(settings or {})}
         self.nodes = {
-            name: NodeProcess(name, directory / name, ports[2 * place], ports[2 * place + 1], peers, more)
-            for place, name in enumerate(names)
+            node_id: NodeProcess(node_id, directory / node_id, client[node_id], peer[node_id], shared)
+            for node_id in node_ids
         }
         self._observer = Observer({node.node_id: node.client_address for node in self})
 

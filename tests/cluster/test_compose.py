@@ -1,0 +1,117 @@
+"""The cluster of deploy/compose.yaml: it becomes healthy, and it stands the loss of a container or a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from quorumlog.client import Client
+from tests.cluster.load import Load, check_replica
+from tests.conftest import REQUIRE_DOCKER, SHOWN_ON_FAILURE
+from tests.support.compose import NODES, ComposeCluster, build_image, compose_command
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+
+TOPIC = "events"
+
+
+@pytest.fixture(scope="module")
+def command() -> list[str]:
+    """How compose is called on this machine; skips where it is missing, or fails where it is required."""
+    found = compose_command()
+    if found is None:
+        problem = "neither `docker compose` nor docker-compose is installed"
+        if os.environ.get(REQUIRE_DOCKER) == "1":
+            pytest.fail(f"{problem} ({REQUIRE_DOCKER}=1 asks for one)")
+        pytest.skip(problem)
+    return found
+
+
+@pytest.fixture(scope="module")
+def image(docker_engine: docker.DockerClient, command: list[str]) -> Iterator[str]:
+    """The project's image, built from this checkout."""
+    tag = build_image()
+    yield tag
+    docker_engine.images.remove(tag, force=True)
+
+
+@pytest.fixture(scope="module")
+def project(docker_engine: docker.DockerClient, command: list[str], image: str) -> Iterator[ComposeCluster]:
+    """The cluster, started once for all tests here: each leaves it whole."""
+    with ComposeCluster(docker_engine, command, image) as project:
+        project.up()
+        yield project
+
+
+@pytest.fixture
+def nodes(project: ComposeCluster, request: pytest.FixtureRequest) -> ComposeCluster:
+    """The started cluster, with all its nodes healthy and agreed."""
+    request.node.stash[SHOWN_ON_FAILURE] = [project]
+    project.wait_until_healthy(NODES)
+    project.wait_for_leader()
+    return project
+
+
+def test_up_ends_with_healthy_nodes_and_down_leaves_nothing(
+    docker_engine: docker.DockerClient,
+    command: list[str],
+    image: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    with ComposeCluster(docker_engine, command, image) as project:
+        request.node.stash[SHOWN_ON_FAILURE] = [project]
+        project.up()
+        assert project.wait_for_leader() in NODES
+        for name in NODES:
+            assert project.container(name).exec_run(["id", "--user"]).output.strip() == b"9650"
+        project.down()
+        assert project.left() == []
+
+
+def test_a_client_that_knows_one_published_port_writes_and_reads(nodes: ComposeCluster) -> None:
+    leader = nodes.wait_for_leader()
+    follower = next(name for name in NODES if name != leader)
+    # The leader's advertised name means nothing out here: this client must stay with the port that it knows.
+    with Client(nodes.addresses[follower]) as client:
+        client.create_topic("one-port")
+        with client.producer() as producer:
+            sent = [producer.send("one-port", b"value-%d" % number) for number in range(20)]
+    assert [metadata.offset for metadata in sent] == list(range(20))
+    for name in NODES:
+        values = nodes.replica(name).values("one-port", at_least_index=sent[-1].raft_index)
+        assert values == [b"value-%d" % number for number in range(20)]
+
+
+def test_what_was_acknowledged_survives_the_death_of_the_leaders_container(nodes: ComposeCluster) -> None:
+    nodes.replica("n1").create_topic("killed")
+    leader = nodes.wait_for_leader()
+    others = [name for name in NODES if name != leader]
+    with Load("load", [nodes.addresses[name] for name in others], "killed") as load:
+        load.wait_for_more()
+        nodes.container(leader).kill()
+        assert nodes.wait_for_leader(others) in others
+        load.wait_for_more()
+        nodes.container(leader).start()
+        nodes.wait_until_healthy(NODES)
+        promised = load.finish()
+    for name in NODES:
+        check_replica(nodes.replica(name), "killed", promised)
+
+
+def test_a_node_that_loses_its_network_catches_up_when_it_is_back(nodes: ComposeCluster) -> None:
+    nodes.replica("n1").create_topic("cut-off")
+    leader = nodes.wait_for_leader()
+    others = [name for name in NODES if name != leader]
+    with Load("load", [nodes.addresses[name] for name in others], "cut-off") as load:
+        load.wait_for_more()
+        nodes.cut_off(leader)
+        assert nodes.wait_for_leader(others) in others
+        load.wait_for_more()
+        nodes.connect_again(leader)
+        nodes.wait_for_leader()
+        promised = load.finish()
+    for name in NODES:
+        check_replica(nodes.replica(name), "cut-off", promised)
