@@ -29,8 +29,14 @@ $(STAMP): pyproject.toml
 run: setup
 	@exec $(BIN)/quorumlog local --directory var $(if $(INPUT),--input $(INPUT)) $(if $(ONCE),--once)
 
+# Units share the cores; clusters of processes and containers come after them, one at a time.
 test: setup
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(BIN)/python -m pytest -m 'not cluster' --numprocesses auto --dist worksteal
+	@$(BIN)/python -m pytest -m cluster
+else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 check: lint types imports generated
 
