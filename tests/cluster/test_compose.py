@@ -1,4 +1,4 @@
-"""The cluster of deploy/compose.yaml: it becomes healthy, and it stands the loss of a container or a network."""
+"""The cluster of deploy/compose.yaml: it becomes healthy; it stands the loss of a container or a network."""
 
 from __future__ import annotations
 
