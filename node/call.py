@@ -1,0 +1,145 @@
+"""One gRPC call under way: its deadline, what its metadata asks for, and how it is answered.
+
+Handlers get the request's bytes and give the answer's. Parsing here, not in gRPC, has two uses: bytes
+that are no such message get INVALID_ARGUMENT with a reason (gRPC would say INTERNAL), and a request that is
+forwarded is never parsed at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from quorumlog.node.errors import Metadata, Relayed, refused_for, status_for
+from quorumlog.node.reasons import Reason, Refusal
+
+NO_FORWARD = "x-no-forward"
+LEADER = "x-leader"
+
+# An answer that says why must arrive before the caller's own deadline ends the call without one.
+_MARGIN_S = 0.1
+_MARGIN_SHARE = 0.1
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_Request = TypeVar("_Request", bound=Message)
+
+
+class CallerGone(asyncio.CancelledError):
+    """The caller hung up, or its deadline passed: gRPC could not read or write. Ends the call quietly."""
+
+
+class Call:
+    """See the module."""
+
+    __slots__ = ("context", "no_forward")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.no_forward = False
+        for key, value in context.invocation_metadata() or ():
+            if key == NO_FORWARD:
+                self.no_forward = value not in ("", "0", "false")
+
+    def time_left_s(self, default_s: float) -> float:
+        """Return how long the work may take: the caller's deadline less a margin, at most `default_s`."""
+        remaining = cast("float | None", self.context.time_remaining())
+        if remaining is None:
+            return default_s
+        left = remaining - min(_MARGIN_S, remaining * _MARGIN_SHARE)
+        return max(0.0, min(left, default_s))
+
+    async def read(self) -> bytes | None:
+        """Return the next message of the caller's stream, or None at its end."""
+        try:
+            message: object = await self.context.read()
+        except grpc.aio.InternalError as error:
+            raise CallerGone from error
+        return message if isinstance(message, bytes) else None  # grpc.aio.EOF
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; returns when HTTP/2's flow control has room for another."""
+        try:
+            await self.context.write(message)
+        except grpc.aio.InternalError as error:
+            raise CallerGone from error
+
+
+UnaryMethod: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
+ServerStreamMethod: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
+BidirectionalMethod: TypeAlias = Callable[[Call], Awaitable[None]]
+
+
+class Gate(Protocol):
+    """What a call must pass, and what each answer carries."""
+
+    def admit(self) -> None:
+        """Raise Refusal where the node takes no calls now."""
+
+    def trailers(self) -> Metadata:
+        """Return the trailing metadata of answers: who leads."""
+
+
+def parse(kind: type[_Request], raw: bytes) -> _Request:
+    """Return the request, or raise Refusal where the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise Refusal(Reason.BAD_REQUEST, f"not a {kind.DESCRIPTOR.name}: {error}") from error
+
+
+def unary(method: UnaryMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return gRPC's handler for a method of one request and one answer."""
+
+    async def handle(request: bytes, context: Context) -> bytes:
+        try:
+            gate.admit()
+            response = await method(request, Call(context))
+        except Exception as error:  # noqa: BLE001 - the boundary: the table in errors.py knows each, or logs it
+            await _fail(context, error, gate)
+        context.set_trailing_metadata(gate.trailers())
+        return response
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def server_stream(method: ServerStreamMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return gRPC's handler for a method of one request and a stream of answers."""
+
+    async def handle(request: bytes, context: Context) -> None:
+        try:
+            gate.admit()
+            await method(request, Call(context))
+        except Exception as error:  # noqa: BLE001 - as above
+            await _fail(context, error, gate)
+        context.set_trailing_metadata(gate.trailers())
+
+    return grpc.unary_stream_rpc_method_handler(handle)
+
+
+def bidirectional(method: BidirectionalMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return gRPC's handler for a method of two streams."""
+
+    async def handle(_: object, context: Context) -> None:
+        try:
+            gate.admit()
+            await method(Call(context))
+        except Exception as error:  # noqa: BLE001 - as above
+            await _fail(context, error, gate)
+        context.set_trailing_metadata(gate.trailers())
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _fail(context: Context, error: Exception, gate: Gate) -> None:
+    """End the call with what the table says; does not return."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, Relayed):
+        code, message, metadata = error.code, error.message, error.metadata
+    else:
+        code, message, metadata = status_for(refused_for(error))
+    await context.abort(code, message, (*metadata, *gate.trailers()))

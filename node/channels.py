@@ -1,0 +1,71 @@
+"""gRPC channels to other nodes' client addresses, kept open and shared by all calls.
+
+A channel reconnects by itself. The options below make it notice a dead or unreachable node within about
+two seconds, which a forwarded call would otherwise wait out until its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+# Both directions: a batch of 8 MiB, or an entry's worth of small ones, and its protobuf around it.
+MESSAGE_BYTES_MAX = 20 * 1024 * 1024
+# One per member, and some for members that came back under another address.
+_CHANNELS_MAX = 32
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # Peers are reached directly: a proxy variable in the environment is meant for other traffic.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # also the time given to one attempt
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class Channels:
+    """One channel per address, the least recently used closed beyond a bound."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def to(self, address: str) -> grpc.aio.Channel:
+        """Return the channel to `host:port`."""
+        channel = self._by_address.pop(address, None)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._by_address[address] = channel
+        if len(self._by_address) > _CHANNELS_MAX:
+            self._close(self._by_address.pop(next(iter(self._by_address))))
+        return channel
+
+    async def ready(self, address: str, timeout_s: float) -> grpc.aio.Channel | None:
+        """Return the channel once it is connected; None: it was not in time, and nothing was sent."""
+        channel = self.to(address)
+        if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            return channel
+        try:
+            async with asyncio.timeout(timeout_s):
+                await channel.channel_ready()
+        except TimeoutError:
+            return None
+        return channel
+
+    async def close(self) -> None:
+        """Close all channels; calls on them end."""
+        for channel in self._by_address.values():
+            self._close(channel)
+        self._by_address.clear()
+        await asyncio.gather(*self._closing)
+
+    def _close(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.ensure_future(channel.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,70 @@
+"""grpc.health.v1: what this node can do, by service name.
+
+    ""                 serves reads
+    quorumlog.v1.Log   the same
+    leader             leads: writes sent here need no forwarding
+
+None of them depends on a majority being there but the last: a node that restarts because its peers are
+away helps nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from quorumlog.node import log_service
+from quorumlog.raft.engine import Engine
+
+SERVICE_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+LEADER = "leader"
+_READS = ("", log_service.NAME)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """Keeps the health service in step with the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._servicer = health_aio.HealthServicer()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leads: bool | None = None
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service; nothing is SERVING yet."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Say NOT_SERVING, and follow leadership from now on."""
+        await self._set_reads(_NOT_SERVING)
+        self._engine.on_role.append(lambda role, term, leader_id: self._look())
+        # A leader is one only when its first entry is applied, which is no change of role.
+        self._engine.on_applied.append(self._look)
+        self._look()
+
+    async def serving(self) -> None:
+        """Reads are served from now on."""
+        await self._set_reads(_SERVING)
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING for good."""
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _set_reads(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in _READS:
+            await self._servicer.set(service, status)
+
+    def _look(self) -> None:
+        leads = self._engine.is_leader
+        if leads is self._leads:
+            return
+        self._leads = leads
+        task = asyncio.ensure_future(self._servicer.set(LEADER, _SERVING if leads else _NOT_SERVING))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

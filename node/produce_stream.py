@@ -1,0 +1,173 @@
+"""ProduceStream: many requests under way on one call, answered in their order.
+
+On the node that leads, a pipeline: requests are read while the window has room, begun at once, and
+answered in turn. Elsewhere, a relay: the messages go to the leader and back as they are. In both, what
+the caller may send ahead is bounded by not reading it: HTTP/2's flow control does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from quorumlog.node.call import Call, parse
+from quorumlog.node.producing import Begun, Producing
+from quorumlog.node.reasons import Reason, Refusal
+from quorumlog.node.routing import FORWARDED, Router, translated
+from quorumlog.node.signals import Signal
+from quorumlog.proto import service_pb2
+
+StreamCallable: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, bytes]"
+
+METHOD = "/quorumlog.v1.Log/ProduceStream"
+
+# Enough to keep the disk and the network busy at any size of request; bounds what one stream may hold.
+WINDOW_REQUESTS = 64
+WINDOW_BYTES = 32 * 1024 * 1024
+
+
+class ProduceStreams:
+    """All streams of this node."""
+
+    def __init__(self, producing: Producing, router: Router, connect_s: float) -> None:
+        """`connect_s`: how long a stream may wait for a leader before it begins."""
+        self._producing = producing
+        self._router = router
+        self._connect_s = connect_s
+        self._pipelines: set[_Pipeline] = set()
+
+    async def run(self, call: Call) -> None:
+        """Serve one call to its end."""
+        channel = await self._router.leader_channel(call, call.time_left_s(self._connect_s))
+        if channel is not None:
+            await _Relay(channel, call).run()
+            return
+        pipeline = _Pipeline(self._producing, call)
+        self._pipelines.add(pipeline)
+        try:
+            await pipeline.run()
+        finally:
+            self._pipelines.discard(pipeline)
+
+    def stop(self) -> None:
+        """Read nothing more; what was read is answered, then each call ends with SHUTTING_DOWN."""
+        for pipeline in self._pipelines:
+            pipeline.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that was begun, and its size in bytes."""
+
+    begun: Begun
+    size: int
+
+
+class _Pipeline:
+    """One stream on the leader. What was begun and is not answered stands in `_waiting`, in order."""
+
+    def __init__(self, producing: Producing, call: Call) -> None:
+        self._producing = producing
+        self._call = call
+        self._waiting: asyncio.Queue[_Waiting | None] = (
+            asyncio.Queue()
+        )  # bounded by the window; None: no more
+        self._count = 0
+        self._bytes = 0
+        self._answered = Signal()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Answer until the caller has no more to say. Raises what a request that is none deserves."""
+        self._reader = asyncio.create_task(self._read())
+        try:
+            while (waiting := await self._waiting.get()) is not None:
+                await self._call.write(await self._producing.finish(waiting.begun))
+                self._count -= 1
+                self._bytes -= waiting.size
+                self._answered.fire()
+            await self._end()
+        finally:
+            self._reader.cancel()
+            self._forget()
+
+    def stop(self) -> None:
+        """See ProduceStreams."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self) -> None:
+        try:
+            while (raw := await self._call.read()) is not None:
+                while (
+                    self._count >= WINDOW_REQUESTS or self._bytes + len(raw) > WINDOW_BYTES > self._bytes > 0
+                ):
+                    await self._answered.wait(self._answered.count)
+                request = parse(service_pb2.ProduceRequest, raw)
+                begun = self._producing.begin(request, self._producing.timeout_s(request))
+                self._count += 1
+                self._bytes += len(raw)
+                self._waiting.put_nowait(_Waiting(begun, len(raw)))
+        finally:
+            self._waiting.put_nowait(None)
+
+    async def _end(self) -> None:
+        """All is answered: say how the reading ended."""
+        assert self._reader is not None, "run made it"
+        await asyncio.wait((self._reader,))
+        if self._reader.cancelled():
+            raise Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
+        self._reader.result()
+
+    def _forget(self) -> None:
+        while not self._waiting.empty():
+            waiting = self._waiting.get_nowait()
+            if waiting is not None:
+                waiting.begun.cancel()
+
+
+class _Relay:
+    """One stream on a node that does not lead: bytes to the leader, bytes back."""
+
+    def __init__(self, channel: grpc.aio.Channel, call: Call) -> None:
+        self._call = call
+        timeout = call.context.time_remaining()
+        method: StreamCallable = channel.stream_stream(METHOD)
+        self._leader = method(timeout=timeout, metadata=FORWARDED)
+        self._sent = 0
+        self._answered = 0
+
+    async def run(self) -> None:
+        """Pass messages until either side ends. Raises what the leader said, or what its silence means."""
+        sender = asyncio.create_task(self._send())
+        try:
+            # gRPC's EOF, which ends the leader's stream, is no bytes.
+            while isinstance(response := await self._leader.read(), bytes):
+                await self._call.write(response)
+                self._answered += 1
+        except grpc.aio.AioRpcError as error:
+            raise self._meaning(error) from error
+        finally:
+            sender.cancel()
+            self._leader.cancel()
+
+    async def _send(self) -> None:
+        try:
+            while (raw := await self._call.read()) is not None:
+                self._sent += 1
+                await self._leader.write(raw)
+            await self._leader.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the leader's side ended: reading from it says how
+
+    def _meaning(self, error: grpc.aio.AioRpcError) -> Exception:
+        meaning = translated(error, "its client address")
+        unknown = isinstance(meaning, Refusal) and meaning.refused.reason is Reason.OUTCOME_UNKNOWN
+        if unknown and self._sent == self._answered:
+            return Refusal(
+                Reason.NO_LEADER, "the connection to the leader ended; everything sent was answered"
+            )
+        return meaning
