@@ -1,1 +1,144 @@
-"""quorumlog.client."""
+"""What users import.
+
+    from quorumlog.client import AsyncClient      # async with, await, async for
+    from quorumlog.client import Client           # with, plain calls, for: the same names
+
+The parts, from the ground up; those without I/O take clock and randomness as arguments:
+
+    errors.py       what can go wrong, by what the caller can do; translate.py: from gRPC's errors
+    retries.py      whether to try again, and when                           no I/O
+    endpoints.py    which node to ask; who leads                             no I/O
+    batches.py      records that share one fate; splitting.py, partitioner.py  no I/O
+    stream.py       order and sequences of one partition, repair             no I/O
+    core.py         the producer: what to send next, what an answer means    no I/O
+    cursor.py       a consumer's place in a partition; starts.py, records.py   no I/O
+    channels.py     gRPC channels; connection.py: calls with retries
+    producer.py     AsyncProducer; consumer.py: AsyncConsumer; aio.py: AsyncClient
+    sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
+    cli.py          the `quorumlog` command; one cli_*.py for each group of its commands
+    local.py        `quorumlog local`: three nodes on this machine
+
+Nothing here prints or configures logging; the logger is `quorumlog.client`. Serializers, consumer groups and
+TLS for clients are not in yet. Importing the package loads nothing: names are loaded when first used, so
+that `quorumlog health`, which container engines run every few seconds, starts fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quorumlog.client.aio import AsyncClient
+    from quorumlog.client.batches import BatchMetadata, RecordMetadata
+    from quorumlog.client.consumer import AsyncConsumer
+    from quorumlog.client.describe import ClusterStatus, NodeStatus, Partition, PeerStatus, Topic
+    from quorumlog.client.errors import (
+        Attempt,
+        BufferTimeout,
+        Busy,
+        ClientClosed,
+        ConnectionFailed,
+        DataDamaged,
+        DeliveryFailed,
+        DeliveryTimeout,
+        InvalidBatch,
+        InvalidName,
+        InvalidRequest,
+        NoLeader,
+        NoSpace,
+        NotCaughtUp,
+        NotLeader,
+        OffsetOutOfRange,
+        OutcomeUnknown,
+        OutOfSequence,
+        ProducerError,
+        ProducerFenced,
+        QuorumlogError,
+        RecordTooLarge,
+        ShuttingDown,
+        TopicExists,
+        Unavailable,
+        UnknownOption,
+        UnknownPartition,
+        UnknownProducer,
+        UnknownTopic,
+        Unsupported,
+    )
+    from quorumlog.client.producer import AsyncProducer, BatchDelivery, Delivery
+    from quorumlog.client.records import Record, RecordBatch
+    from quorumlog.client.sync import Client, Consumer, PendingRecord, PendingRecords, Producer
+
+_HOMES = {
+    "aio": ("AsyncClient",),
+    "batches": ("BatchMetadata", "RecordMetadata"),
+    "consumer": ("AsyncConsumer",),
+    "describe": ("ClusterStatus", "NodeStatus", "Partition", "PeerStatus", "Topic"),
+    "producer": ("AsyncProducer", "BatchDelivery", "Delivery"),
+    "records": ("Record", "RecordBatch"),
+    "sync": ("Client", "Consumer", "PendingRecord", "PendingRecords", "Producer"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncConsumer",
+    "AsyncProducer",
+    "Attempt",
+    "BatchDelivery",
+    "BatchMetadata",
+    "BufferTimeout",
+    "Busy",
+    "Client",
+    "ClientClosed",
+    "ClusterStatus",
+    "ConnectionFailed",
+    "Consumer",
+    "DataDamaged",
+    "Delivery",
+    "DeliveryFailed",
+    "DeliveryTimeout",
+    "InvalidBatch",
+    "InvalidName",
+    "InvalidRequest",
+    "NoLeader",
+    "NoSpace",
+    "NodeStatus",
+    "NotCaughtUp",
+    "NotLeader",
+    "OffsetOutOfRange",
+    "OutOfSequence",
+    "OutcomeUnknown",
+    "Partition",
+    "PeerStatus",
+    "PendingRecord",
+    "PendingRecords",
+    "Producer",
+    "ProducerError",
+    "ProducerFenced",
+    "QuorumlogError",
+    "Record",
+    "RecordBatch",
+    "RecordMetadata",
+    "RecordTooLarge",
+    "ShuttingDown",
+    "Topic",
+    "TopicExists",
+    "Unavailable",
+    "UnknownOption",
+    "UnknownPartition",
+    "UnknownProducer",
+    "UnknownTopic",
+    "Unsupported",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME_OF.get(name, "errors")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,230 @@
+"""AsyncClient: the cluster for asyncio programs. sync.py has the same names for all others."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Literal, get_args
+from weakref import WeakSet
+
+from quorumlog.client import errors
+from quorumlog.client.connection import Connection, ConnectionOptions
+from quorumlog.client.consumer import AsyncConsumer, Consistency, ConsumerOptions, Place, Token
+from quorumlog.client.core import KIB, MIB, ProducerOptions
+from quorumlog.client.describe import (
+    ClusterStatus,
+    NodeStatus,
+    Partition,
+    PeerStatus,
+    SyncPolicy,
+    Topic,
+    cluster_status,
+    topic_description,
+)
+from quorumlog.client.endpoints import Route
+from quorumlog.client.producer import AsyncProducer
+from quorumlog.client.starts import Start
+from quorumlog.proto import service_pb2
+from quorumlog.proto.batch import MAX_RECORD_BYTES
+
+__all__ = ["AsyncClient", "ClusterStatus", "NodeStatus", "Partition", "PeerStatus", "Topic"]
+
+
+class AsyncClient:
+    """A cluster, seen from a program.
+
+        async with AsyncClient("host1:9650,host2:9650") as client:
+            await client.create_topic("orders", partitions=3)
+            async with client.producer() as producer:
+                await producer.send("orders", b"value")
+
+    `bootstrap_servers`: one reachable node is enough; the others are found. `route`: "leader" sends writes
+    to the leader directly where it can be reached, "any" leaves forwarding to the nodes. Use it from one
+    event loop only.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = "localhost:9650",
+        *,
+        client_id: str = "quorumlog",
+        route: Route = "leader",
+        connect_timeout_ms: int = 5_000,
+        request_timeout_ms: int = 30_000,
+        attempt_timeout_ms: int = 5_000,
+    ) -> None:
+        servers = bootstrap_servers if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
+        options = ConnectionOptions(
+            client_id, route, connect_timeout_ms, request_timeout_ms, attempt_timeout_ms
+        )
+        self._connection = Connection(servers, options)
+        self._producers: WeakSet[AsyncProducer] = WeakSet()
+        self._consumers: WeakSet[AsyncConsumer] = WeakSet()
+
+    async def __aenter__(self) -> AsyncClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Reach one node. Raises ConnectionFailed with every endpoint tried and why each failed."""
+        await self._connection.connect()
+
+    async def close(self) -> None:
+        """Flush and close what was made from this client, then the connections."""
+        try:
+            for producer in list(self._producers):
+                await producer.close()
+        finally:
+            for consumer in list(self._consumers):
+                await consumer.close()
+            await self._connection.close()
+
+    @property
+    def session_token(self) -> int:
+        """The raft index of this client's newest write; `after=` it, other clients see that write too."""
+        return self._connection.session
+
+    # Producing and consuming.
+
+    def producer(
+        self,
+        *,
+        delivery_timeout_ms: int = 120_000,
+        max_batch_size: int = 256 * KIB,
+        buffer_memory: int = 32 * MIB,
+        compression_type: str | None = None,
+        enable_idempotence: bool = True,
+        max_record_size: int = MAX_RECORD_BYTES,
+    ) -> AsyncProducer:
+        """Return a producer: see AsyncProducer. `delivery_timeout_ms` bounds a record's retries."""
+        options = ProducerOptions(
+            delivery_timeout_ms,
+            max_batch_size,
+            buffer_memory,
+            compression_type,
+            enable_idempotence,
+            max_record_size,
+        )
+        producer = AsyncProducer(self._connection, options)
+        self._producers.add(producer)
+        return producer
+
+    def consumer(
+        self,
+        *topics: str,
+        partitions: Sequence[int] | None = None,
+        start: Start = "earliest",
+        end: Literal["latest"] | Mapping[Place, int] | None = None,
+        from_node: str | None = None,
+        consistency: Consistency = "session",
+        after: Token = None,
+        max_buffered_bytes: int = 16 * MIB,
+        max_fetch_bytes: int = MIB,
+    ) -> AsyncConsumer:
+        """Return a consumer: see AsyncConsumer.
+
+        `start`: "earliest", "latest", an offset, -N for the last N of each partition, a datetime, or a
+        timedelta ago. `end`: "latest" stops at what is there when it starts. `from_node`: a node id or
+        address; otherwise any replica. `consistency`: "session" sees this client's own writes on every
+        replica, "committed" whatever the replica has. `after`: the metadata or raft index of a write that
+        must be seen.
+        """
+        options = ConsumerOptions(
+            partitions, start, end, from_node, consistency, after, max_buffered_bytes, max_fetch_bytes
+        )
+        consumer = AsyncConsumer(self._connection, topics, options)
+        self._consumers.add(consumer)
+        return consumer
+
+    # Topics.
+
+    async def create_topic(self, name: str, partitions: int = 1) -> Topic:
+        """Create a topic. Raises TopicExists, InvalidName."""
+        request = service_pb2.CreateTopicRequest(name=name, partitions=partitions)
+        call = self._connection.call(lambda stubs: stubs.topics.CreateTopic, request, write=True)
+        answer = await call
+        self._connection.saw(answer.raft_index)
+        self._connection.forget_topic(name)
+        return topic_description(answer.topic)
+
+    async def ensure_topic(self, name: str, partitions: int = 1) -> Topic:
+        """Return the topic, created if there is none; one that is there may have other partitions."""
+        try:
+            return await self.create_topic(name, partitions)
+        except errors.TopicExists:
+            return await self.describe_topic(name)
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic and its records. Raises UnknownTopic."""
+        request = service_pb2.DeleteTopicRequest(name=name)
+        answer = await self._connection.call(lambda stubs: stubs.topics.DeleteTopic, request, write=True)
+        self._connection.saw(answer.raft_index)
+        self._connection.forget_topic(name)
+
+    async def describe_topic(self, name: str) -> Topic:
+        """Return a topic's partitions and offsets. Raises UnknownTopic."""
+        request = service_pb2.DescribeTopicRequest(name=name, min_raft_index=self.session_token)
+        answer = await self._connection.call(lambda stubs: stubs.topics.DescribeTopic, request)
+        return topic_description(answer.topic)
+
+    async def list_topics(self) -> list[Topic]:
+        """Return all topics, ascending by name."""
+        request = service_pb2.ListTopicsRequest(min_raft_index=self.session_token)
+        answer = await self._connection.call(lambda stubs: stubs.topics.ListTopics, request)
+        return [topic_description(topic) for topic in answer.topics]
+
+    # Offsets.
+
+    async def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's first readable offset."""
+        return await self._offsets(topic, earliest=True)
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's offset after the last readable record."""
+        return await self._offsets(topic, latest=True)
+
+    async def offsets_for_time(self, topic: str, moment: dt.datetime) -> dict[int, int]:
+        """Return each partition's first offset appended at or after `moment`, or its end."""
+        return await self._offsets(topic, append_time_ms=int(moment.timestamp() * 1000))
+
+    async def _offsets(
+        self, topic: str, earliest: bool = False, latest: bool = False, append_time_ms: int | None = None
+    ) -> dict[int, int]:
+        request = service_pb2.ListOffsetsRequest(
+            topic=topic,
+            consistency=service_pb2.CONSISTENCY_SESSION,
+            min_raft_index=self.session_token,
+        )
+        for partition in range(await self._connection.partitions(topic)):
+            if append_time_ms is not None:
+                request.queries.add(partition=partition, append_time_ms=append_time_ms)
+            elif earliest:
+                request.queries.add(partition=partition, earliest=True)
+            else:
+                request.queries.add(partition=partition, latest=latest)
+        answer = await self._connection.call(lambda stubs: stubs.log.ListOffsets, request)
+        return {each.partition: each.offset for each in answer.answers}
+
+    # The cluster.
+
+    async def status(self, *, local: bool = False, node: str = "", timeout_ms: int = 0) -> ClusterStatus:
+        """Return the state of every node that answers, or with `local` of the asked one alone."""
+        address = await self._connection.address_of(node) if node else ""
+        request = service_pb2.StatusRequest(local=local, timeout_ms=timeout_ms)
+        answer = await self._connection.call(lambda stubs: stubs.cluster.Status, request, node=address)
+        return cluster_status(answer)
+
+    async def set_sync_policy(self, policy: SyncPolicy) -> None:
+        """Set when nodes sync: "always" (before acknowledging), "interval" or "os"."""
+        if policy not in get_args(SyncPolicy):
+            expected = ", ".join(get_args(SyncPolicy))
+            raise errors.UnknownOption(f"policy: expected one of {expected}, got {policy!r}")
+        request = service_pb2.SetSyncPolicyRequest(policy=f"SYNC_{policy.upper()}")
+        answer = await self._connection.call(lambda stubs: stubs.cluster.SetSyncPolicy, request, write=True)
+        self._connection.saw(answer.raft_index)

@@ -1,0 +1,226 @@
+"""Calls to the cluster: chooses the node, follows the leader, retries, and keeps what the answers told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from quorumlog.client import errors
+from quorumlog.client.channels import Channels, Stubs
+from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
+from quorumlog.client.errors import Attempt, QuorumlogError
+from quorumlog.client.retries import Backoff, Retry
+from quorumlog.client.translate import from_rpc, leader_of
+from quorumlog.proto import service_pb2
+
+Rpc: TypeAlias = Callable[[Stubs], Any]
+
+NO_FORWARD = (("x-no-forward", "1"),)
+
+# Errors that tell about the request or the cluster, not about the node that gave them.
+_NODE_IS_WELL = (
+    errors.InvalidRequest,
+    errors.OffsetOutOfRange,
+    errors.ProducerError,
+    errors.Busy,
+    errors.NoSpace,
+    errors.Dropped,
+)
+
+# A node that does not answer at all is given up after this, however long the request may take in total.
+MIN_ATTEMPT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """Timeouts and routing of a client."""
+
+    client_id: str = "quorumlog"
+    route: Route = "leader"
+    connect_timeout_ms: int = 5_000
+    request_timeout_ms: int = 30_000  # one call, all retries included
+    attempt_timeout_ms: int = 5_000  # one node's time to answer
+
+
+class Connection:
+    """What a client and its producers and consumers share. Used from one event loop only.
+
+    `session` is the highest raft index that an acknowledgement has given: a read at or above it sees
+    everything that this client has written.
+    """
+
+    def __init__(self, servers: str | list[str], options: ConnectionOptions) -> None:
+        if options.route not in ("leader", "any"):
+            raise errors.UnknownOption(f"route: expected 'leader' or 'any', got {options.route!r}")
+        self.options = options
+        self.random = random.random
+        self.endpoints = Endpoints(parse_servers(servers), self.random, Backoff(most_s=1.0))
+        self.session = 0
+        self.closed = False
+        self._channels = Channels(f"{options.client_id} quorumlog-python")
+        self._partitions: dict[str, int] = {}
+        self._describing = asyncio.Lock()
+        self._discovery: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Reach one node. Raises ConnectionFailed with every endpoint tried and the cause."""
+        timeout_s = self.options.connect_timeout_ms / 1000
+        request = service_pb2.StatusRequest(local=True)
+        try:
+            await self.call(lambda stubs: stubs.cluster.Status, request, timeout_s=timeout_s)
+        except errors.Unsupported:
+            raise
+        except QuorumlogError as error:
+            servers = ", ".join(endpoint.address for endpoint in self.endpoints)
+            message = f"no node answered within {timeout_s:g} s at {servers}"
+            raise errors.ConnectionFailed(message, attempts=error.attempts) from error
+        self.discover()
+
+    def discover(self) -> None:
+        """Learn, in the background, the addresses of all nodes, so that losing those given is survived."""
+        if self._discovery is None or self._discovery.done():
+            self._discovery = asyncio.get_running_loop().create_task(self._discover())
+
+    async def close(self) -> None:
+        """Close all channels. Nothing works afterwards."""
+        self.closed = True
+        if self._discovery is not None:
+            self._discovery.cancel()
+            await asyncio.gather(self._discovery, return_exceptions=True)
+        await self._channels.close()
+
+    async def call(
+        self, rpc: Rpc, request: Any, *, write: bool = False, timeout_s: float | None = None, node: str = ""
+    ) -> Any:
+        """Call until one node answers well, or the time is up, or the answer is final."""
+        timeout_s = self.options.request_timeout_ms / 1000 if timeout_s is None else timeout_s
+        retry = Retry(time.monotonic() + timeout_s, self.random)
+        while True:
+            target = self._target(write, node)
+            try:
+                return await self._attempt(rpc, request, target, self._attempt_s(retry.deadline_s))
+            except QuorumlogError as error:
+                pause_s = retry.after(error, time.monotonic())
+                if pause_s is None:
+                    raise retry.verdict(error, write=write) from error.__cause__
+            await asyncio.sleep(pause_s)
+
+    def stubs(self, address: str) -> Stubs:
+        """Return the stubs of one node, for streams."""
+        if self.closed:
+            raise errors.ClientClosed("the client is closed")
+        return self._channels.stubs(address)
+
+    def good(self, target: Target) -> None:
+        """Take note that a node answered a request well."""
+        self.endpoints.succeeded(target.address)
+        if target.no_forward:
+            self.endpoints.leads(target.address)
+
+    def bad(self, target: Target, error: QuorumlogError) -> None:
+        """Take note of why a node did not answer well, for the choice of the next."""
+        if isinstance(error, errors.NotLeader):
+            self.endpoints.succeeded(target.address)
+            if error.leader_address:
+                self.endpoints.leads(error.leader_address, error.leader_id)
+                return
+        if isinstance(error, errors.NotLeader | errors.NoLeader):
+            self.endpoints.leads_not(target.address)
+        elif isinstance(error, _NODE_IS_WELL):
+            self.endpoints.succeeded(target.address)
+        else:
+            self.endpoints.failed(target.address, time.monotonic())
+
+    def saw(self, raft_index: int) -> None:
+        """Remember the newest write of this client."""
+        self.session = max(self.session, raft_index)
+
+    async def partitions(self, topic: str, *, fresh: bool = False) -> int:
+        """Return how many partitions a topic has. Raises UnknownTopic."""
+        async with self._describing:  # first come, first served: senders stay in order
+            if fresh or topic not in self._partitions:
+                request = service_pb2.DescribeTopicRequest(name=topic, min_raft_index=self.session)
+                answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
+                self._partitions[topic] = len(answer.topic.partitions)
+            return self._partitions[topic]
+
+    def known_partitions(self, topic: str) -> int | None:
+        """Return the same where it is known already; the fast path of every send."""
+        return self._partitions.get(topic)
+
+    def forget_topic(self, topic: str) -> None:
+        """Ask again how many partitions a topic has."""
+        self._partitions.pop(topic, None)
+
+    async def address_of(self, node: str) -> str:
+        """Return the address of a node given by id or address. Raises UnknownOption where there is none."""
+        address = self.endpoints.address_of(node)
+        if address is None and ":" in node:
+            self.endpoints.learn(address := parse_servers(node)[0])
+        if address is None:
+            await self._learn_nodes()
+            address = self.endpoints.address_of(node)
+        if address is None:
+            known = ", ".join(sorted(each.node_id for each in self.endpoints if each.node_id))
+            raise errors.UnknownOption(f"node: no node {node!r}; the cluster has {known or 'none known'}")
+        return address
+
+    def _target(self, write: bool, node: str) -> Target:
+        now_s = time.monotonic()
+        if node:
+            return Target(node, no_forward=False)
+        if write:
+            return self.endpoints.for_write(now_s, self.options.route)
+        return Target(self.endpoints.for_read(now_s), no_forward=False)
+
+    def _attempt_s(self, deadline_s: float) -> float:
+        remaining_s = deadline_s - time.monotonic()
+        return max(MIN_ATTEMPT_S, min(remaining_s, self.options.attempt_timeout_ms / 1000))
+
+    async def _attempt(self, rpc: Rpc, request: Any, target: Target, timeout_s: float) -> Any:
+        metadata = NO_FORWARD if target.no_forward else None
+        call = rpc(self.stubs(target.address))(request, timeout=timeout_s, metadata=metadata)
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            translated = from_rpc(error, target.address)
+            self.bad(target, translated)
+            raise translated from error
+        except asyncio.CancelledError:
+            if self.closed and not being_cancelled():
+                raise errors.ClientClosed("the client was closed") from None
+            raise
+        self.good(target)
+        leader = leader_of(await call.trailing_metadata())
+        if leader is not None:
+            self.endpoints.leads(leader[1], leader[0])
+        return answer
+
+    async def _discover(self) -> None:
+        try:
+            await self._learn_nodes()
+        except QuorumlogError:
+            return  # what was given must do; the next failover tries again
+
+    async def _learn_nodes(self) -> None:
+        request = service_pb2.StatusRequest()
+        status = await self.call(lambda stubs: stubs.cluster.Status, request)
+        for node in status.nodes:
+            self.endpoints.learn(node.client_address, node.node_id)
+
+
+def being_cancelled() -> bool:
+    """Say whether a CancelledError is meant for the current task, not for the gRPC call that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def lost(address: str, cause: str) -> errors.Unavailable:
+    """Return the error of a stream that ended without a status."""
+    return errors.Unavailable(cause, attempts=[Attempt(address, cause)])

@@ -1,0 +1,357 @@
+"""The producer without I/O: what to send next, and what an answer, a lost connection or a deadline means.
+
+    add(), add_values()  ->  PartitionStream per (topic, partition)  ->  next_request()  ->  the shell sends
+    on_response(), on_lost()  <-  what the shell received
+
+- Sends at once when idle: a partition with nothing under way gives up its open batch to the next request.
+  What gathers while a request is in flight goes together; full batches do not wait for it.
+- Bounded: `room` is False above `buffer_bytes`; at most MAX_REQUESTS requests and, per partition, WINDOW
+  batches are under way.
+- Each record ends once: acknowledged, refused, or failed at its delivery timeout, which says whether it may
+  have been appended.
+
+The clock and randomness are arguments; producer.py is the shell.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from quorumlog.client import errors
+from quorumlog.client.batches import (
+    RECORD_OVERHEAD_BYTES,
+    BatchMetadata,
+    Headers,
+    PendingBatch,
+)
+from quorumlog.client.errors import Attempt, QuorumlogError
+from quorumlog.client.retries import MAX_ATTEMPTS_KEPT, Backoff, unique
+from quorumlog.client.stream import Identity, PartitionStream
+from quorumlog.client.translate import from_failure
+from quorumlog.proto import batch_pb2, entry_pb2, service_pb2
+from quorumlog.proto.batch import MAX_RECORD_BYTES
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_REQUESTS = 8  # under way at once: enough to fill a 1 ms round trip, few enough to repeat after a failure
+REQUEST_BYTES = MIB  # a request takes no further batch above this
+
+# A body may take 8 MiB at most, and one record of 1 MiB may come on top of what a batch already holds.
+LARGEST_BATCH_BYTES = 4 * MIB
+
+CODECS = {
+    None: batch_pb2.CODEC_NONE,
+    "none": batch_pb2.CODEC_NONE,
+    "lz4": batch_pb2.CODEC_LZ4,
+    "zstd": batch_pb2.CODEC_ZSTD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerOptions:
+    """How a producer behaves; the defaults are right for most."""
+
+    delivery_timeout_ms: int = 120_000  # from send() to acknowledgement, all retries included
+    max_batch_size: int = 256 * KIB  # larger is not faster
+    buffer_memory: int = 32 * MIB
+    compression_type: str | None = None  # None | "lz4" | "zstd"
+    enable_idempotence: bool = True
+    max_record_size: int = MAX_RECORD_BYTES
+
+    def __post_init__(self) -> None:
+        if self.compression_type not in CODECS:
+            raise errors.UnknownOption(
+                f"compression_type: expected None, 'lz4' or 'zstd', got {self.compression_type!r}"
+            )
+        if not 1 <= self.max_batch_size <= LARGEST_BATCH_BYTES:
+            raise errors.UnknownOption(
+                f"max_batch_size: expected 1 to {LARGEST_BATCH_BYTES}, got {self.max_batch_size}"
+            )
+        for name in ("delivery_timeout_ms", "buffer_memory", "max_record_size"):
+            if getattr(self, name) < 1:
+                raise errors.UnknownOption(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+@dataclass(slots=True)
+class Request:
+    """Batches that travel together; answers come in the order of the requests."""
+
+    correlation: int
+    batches: list[PendingBatch]
+    sent_s: float
+
+
+@dataclass(slots=True)
+class ProducerCore:
+    """Invariants:
+
+    - `in_flight` holds the requests whose answers are awaited, oldest first.
+    - `_active` holds exactly the streams that have work; those served last stand last.
+    - `buffered_bytes` is the sum of the sizes of all batches that are not done.
+    """
+
+    options: ProducerOptions
+    random: Callable[[], float]
+    backoff: Backoff = field(default_factory=Backoff)
+    in_flight: deque[Request] = field(default_factory=deque)
+    buffered_bytes: int = 0
+    not_before_s: float = 0.0  # nothing is sent sooner, after a failure
+    redirect: QuorumlogError | None = None  # set by an answer that says that another node leads
+    undelivered: list[tuple[int, QuorumlogError]] = field(default_factory=list)  # that nobody was told of
+    fatal: QuorumlogError | None = None  # set when nothing can be sent any more
+    _identity: Identity | None = None
+    _streams: dict[tuple[str, int], PartitionStream] = field(default_factory=dict)
+    _active: dict[tuple[str, int], PartitionStream] = field(default_factory=dict)
+    _failures: int = 0  # in a row
+    _attempts: deque[Attempt] = field(default_factory=lambda: deque(maxlen=MAX_ATTEMPTS_KEPT))
+    _next_correlation: int = 1
+
+    @property
+    def room(self) -> bool:
+        """True when more records may be added. One record of any size always fits an empty buffer."""
+        return self.buffered_bytes < self.options.buffer_memory
+
+    @property
+    def idle(self) -> bool:
+        """True when every record has ended."""
+        return not self._active
+
+    @property
+    def needs_identity(self) -> bool:
+        """True when some partition waits for a producer id that on_identity() must bring."""
+        return any(self._wants_identity(stream) for stream in self._active.values())
+
+    def batches(self) -> Iterator[PendingBatch]:
+        """Iterate over the batches that are not done."""
+        for stream in self._active.values():
+            waiting = [*stream.window, *stream.closed, *([stream.open] if stream.open else [])]
+            yield from (batch for batch in waiting if not batch.done)
+
+    def add(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        now_s: float,
+    ) -> tuple[PendingBatch, int]:
+        """Take a record; return its batch and its position there. Raises RecordTooLarge."""
+        size = len(value or b"") + len(key or b"")
+        if headers:
+            size += sum(len(name.encode()) + len(content) for name, content in headers)
+        self._check_size(size)
+        size += RECORD_OVERHEAD_BYTES
+        stream = self._stream(topic, partition)
+        if stream.open is not None and stream.open.size + size > self.options.max_batch_size:
+            stream.close_open()
+        if stream.open is None:
+            stream.open = self._watched(PendingBatch(topic, partition, self._deadline_s(now_s), self._codec))
+        batch = stream.open
+        self.buffered_bytes += size
+        return batch, batch.add(value, key, headers, timestamp_ms, size)
+
+    def add_values(
+        self, topic: str, partition: int, values: Sequence[bytes], size: int, timestamp_ms: int, now_s: float
+    ) -> PendingBatch:
+        """Take values of one batch, `size` bytes together; see split_values()."""
+        stream = self._stream(topic, partition)
+        stream.close_open()
+        counted = size + len(values) * RECORD_OVERHEAD_BYTES
+        batch = PendingBatch.of_values(
+            topic, partition, self._deadline_s(now_s), self._codec, values, counted, timestamp_ms
+        )
+        stream.closed.append(self._watched(batch))
+        self.buffered_bytes += counted
+        return batch
+
+    def next_request(self, now_s: float) -> tuple[Request, service_pb2.ProduceRequest] | None:
+        """Return what to send now, if anything. It counts as sent."""
+        if now_s < self.not_before_s or len(self.in_flight) >= MAX_REQUESTS:
+            return None
+        message = service_pb2.ProduceRequest()
+        taken: list[PendingBatch] = []
+        size = 0
+        for key, stream in list(self._active.items()):
+            if size >= REQUEST_BYTES:
+                break
+            if not stream.ready or not self._identified(stream):
+                continue
+            batch = self._take(stream, message)
+            taken.append(batch)
+            size += len(batch.body)
+            del self._active[key]  # to the end: every partition gets its turn
+            self._active[key] = stream
+        if not taken:
+            return None
+        request = Request(self._next_correlation, taken, now_s)
+        message.correlation = request.correlation
+        self._next_correlation += 1
+        self.in_flight.append(request)
+        return request, message
+
+    def on_identity(self, producer_id: int, epoch: int) -> None:
+        """Take the producer id that OpenProducer gave."""
+        self._identity = Identity(producer_id, epoch)
+
+    def on_response(self, response: service_pb2.ProduceResponse, now_s: float, address: str) -> None:
+        """Take in the answer to the oldest request. Raises ValueError where it is not its answer."""
+        request = self.in_flight[0] if self.in_flight else None
+        if request is None or response.correlation != request.correlation:
+            raise ValueError(f"answer {response.correlation}: no such request is the next to be answered")
+        if len(response.results) != len(request.batches):
+            raise ValueError(f"expected {len(request.batches)} results, got {len(response.results)}")
+        self.in_flight.popleft()
+        policy = policy_name(response.sync_policy)
+        for batch, result in zip(request.batches, response.results, strict=True):
+            stream = self._streams[batch.topic, batch.partition]
+            if result.HasField("failure"):
+                self._on_refusal(stream, batch, from_failure(result.failure), now_s, address)
+            else:
+                self._failures = 0
+                self.not_before_s = 0.0
+                stream.acknowledged(batch, _metadata(batch, result, policy))
+            self._retire_if_done(stream)
+
+    def on_lost(self, error: QuorumlogError, now_s: float) -> None:
+        """Take note that the connection is gone: what was in flight may or may not have been applied."""
+        requests, self.in_flight = self.in_flight, deque()
+        for number, request in enumerate(requests):
+            for batch in request.batches:
+                stream = self._streams[batch.topic, batch.partition]
+                if number == 0 and isinstance(error, errors.InvalidRequest):
+                    stream.refused(batch, error)  # what a node refuses as a whole would be refused for ever
+                else:
+                    stream.lost(batch)
+                self._retire_if_done(stream)
+        self.on_failure(error, now_s)
+
+    def on_failure(self, error: QuorumlogError, now_s: float) -> None:
+        """Take note of a failed attempt: keep its cause for the final error, pause before the next."""
+        self._attempts.extend(error.attempts)
+        self._failures += 1
+        followable = isinstance(error, errors.NotLeader) and error.leader_address and self._failures <= 2
+        pause_s = 0.0 if followable else self.backoff.pause_s(self._failures, self.random)
+        self.not_before_s = now_s + pause_s
+
+    def expire(self, now_s: float) -> None:
+        """Fail what is past its delivery timeout."""
+        attempts = unique(list(self._attempts))
+        for stream in list(self._active.values()):
+            stream.expire(now_s, attempts)
+            self._retire_if_done(stream)
+
+    def fail_all(self, error: QuorumlogError) -> None:
+        """Fail everything that has not ended: the producer is closed without flushing, or fenced."""
+        for stream in list(self._active.values()):
+            stream.fail_all(error)
+            self._retire_if_done(stream)
+
+    def next_event_s(self) -> float:
+        """Return when to look again though nothing arrives: a delivery deadline or the end of a pause."""
+        oldest = (stream.oldest for stream in self._active.values())
+        deadlines = [batch.deadline_s for batch in oldest if batch is not None]
+        pause = [self.not_before_s] if self._active and self.not_before_s else []
+        return min(deadlines + pause, default=float("inf"))
+
+    def _check_size(self, size: int) -> None:
+        if size > self.options.max_record_size:
+            raise errors.RecordTooLarge(
+                f"record: at most {self.options.max_record_size} bytes of key, value and headers, got {size}"
+            )
+
+    @property
+    def _codec(self) -> batch_pb2.Codec:
+        return CODECS[self.options.compression_type]
+
+    def _deadline_s(self, now_s: float) -> float:
+        return now_s + self.options.delivery_timeout_ms / 1000
+
+    def _stream(self, topic: str, partition: int) -> PartitionStream:
+        key = topic, partition
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = PartitionStream(topic, partition, idempotent=self.options.enable_idempotence)
+            self._streams[key] = stream
+        self._active.setdefault(key, stream)
+        return stream
+
+    def _watched(self, batch: PendingBatch) -> PendingBatch:
+        batch.on_done.append(lambda: self._on_done(batch))
+        return batch
+
+    def _on_done(self, batch: PendingBatch) -> None:
+        self.buffered_bytes -= batch.size
+        unseen = batch.count - batch.watched
+        if batch.error is not None and unseen > 0:
+            self._remember_undelivered(unseen, batch.error)
+
+    def _remember_undelivered(self, count: int, error: QuorumlogError) -> None:
+        # Bounded, for a user who never flushes: beyond 100 the count alone goes on.
+        if len(self.undelivered) < 100:
+            self.undelivered.append((count, error))
+        else:
+            last_count, last_error = self.undelivered[-1]
+            self.undelivered[-1] = (last_count + count, last_error)
+
+    def _retire_if_done(self, stream: PartitionStream) -> None:
+        if not stream.has_work:
+            self._active.pop((stream.topic, stream.partition), None)
+
+    def _wants_identity(self, stream: PartitionStream) -> bool:
+        stream.renew_before_overflow()
+        usable = self._identity is not None and self._identity != stream.retired
+        return stream.identity is None and not usable
+
+    def _identified(self, stream: PartitionStream) -> bool:
+        if self._wants_identity(stream):
+            return False
+        stream.identity = stream.identity or self._identity
+        return True
+
+    def _take(self, stream: PartitionStream, message: service_pb2.ProduceRequest) -> PendingBatch:
+        batch = stream.take()
+        assert stream.identity is not None
+        message.batches.add(
+            topic=batch.topic,
+            partition=batch.partition,
+            header=batch.wire_header(stream.identity.producer_id, stream.identity.epoch),
+            body=batch.body,
+        )
+        return batch
+
+    def _on_refusal(
+        self, stream: PartitionStream, batch: PendingBatch, error: QuorumlogError, now_s: float, address: str
+    ) -> None:
+        error.attempts = (Attempt(address, error.message),)
+        stream.refused(batch, error)
+        if isinstance(error, errors.ProducerFenced):
+            self.fatal = error
+            self.fail_all(error)
+        elif error.retriable:
+            self.on_failure(error, now_s)
+        if isinstance(error, errors.NotLeader | errors.NoLeader | errors.ShuttingDown):
+            self.redirect = error
+
+
+def _metadata(batch: PendingBatch, result: service_pb2.ProduceResult, policy: str) -> BatchMetadata:
+    return BatchMetadata(
+        batch.topic,
+        batch.partition,
+        result.base_offset,
+        batch.count,
+        result.append_time_ms,
+        result.raft_index,
+        result.raft_term,
+        result.duplicate,
+        policy,
+    )
+
+
+def policy_name(policy: entry_pb2.SyncPolicy) -> str:
+    """Return "always", "interval" or "os"."""
+    return entry_pb2.SyncPolicy.Name(policy).removeprefix("SYNC_").lower()

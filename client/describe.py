@@ -1,0 +1,147 @@
+"""What the cluster tells about itself, as values."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from quorumlog.client.core import policy_name
+from quorumlog.proto import service_pb2
+
+SyncPolicy: TypeAlias = Literal["always", "interval", "os"]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition; offsets from `start_offset` up to, not including, `high_watermark` are readable."""
+
+    partition: int
+    start_offset: int
+    high_watermark: int
+
+    @property
+    def records(self) -> int:
+        """How many offsets are readable."""
+        return self.high_watermark - self.start_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as one node sees it."""
+
+    name: str
+    topic_id: int
+    created_ms: int
+    partitions: tuple[Partition, ...]
+
+    @property
+    def created(self) -> dt.datetime:
+        """When it was created, in UTC."""
+        return dt.datetime.fromtimestamp(self.created_ms / 1000, dt.UTC)
+
+    @property
+    def records(self) -> int:
+        """How many offsets are readable in all partitions."""
+        return sum(partition.records for partition in self.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A node as another one sees it; `lag` in entries, known to the leader."""
+
+    node_id: str
+    connected: bool
+    state: str
+    match_index: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node. Where it is not reachable, `error` says why and the rest is empty."""
+
+    node_id: str
+    client_address: str
+    peer_address: str
+    reachable: bool
+    error: str
+    role: str
+    term: int
+    leader_id: str
+    commit_index: int
+    applied_index: int
+    log_start: int
+    log_end: int
+    durable_index: int
+    peers: tuple[PeerStatus, ...]
+    log_bytes: int
+    segments: int
+    version: str
+    uptime_ms: int
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster as the asked node sees it; `leader_id` is empty where it knows none."""
+
+    cluster: str
+    leader_id: str
+    term: int
+    nodes: tuple[NodeStatus, ...]
+    sync_policy: str
+
+    def node(self, node_id: str) -> NodeStatus:
+        """Return one node's status. Raises KeyError."""
+        for node in self.nodes:
+            if node.node_id == node_id:
+                return node
+        raise KeyError(node_id)
+
+
+def topic_description(message: service_pb2.TopicDescription) -> Topic:
+    """Return the value for a message."""
+    partitions = tuple(
+        Partition(each.partition, each.start_offset, each.high_watermark) for each in message.partitions
+    )
+    return Topic(message.name, message.topic_id, message.created_ms, partitions)
+
+
+def cluster_status(message: service_pb2.StatusResponse) -> ClusterStatus:
+    """Return the value for a message."""
+    return ClusterStatus(
+        cluster=message.cluster,
+        leader_id=message.leader_id,
+        term=message.term,
+        nodes=tuple(_node_status(node) for node in message.nodes),
+        sync_policy=policy_name(message.sync_policy),
+    )
+
+
+def _node_status(message: service_pb2.NodeStatus) -> NodeStatus:
+    peers = tuple(
+        PeerStatus(each.node_id, each.connected, each.state, each.match_index, each.lag)
+        for each in message.peers
+    )
+    return NodeStatus(
+        node_id=message.node_id,
+        client_address=message.client_address,
+        peer_address=message.peer_address,
+        reachable=message.reachable,
+        error=message.error,
+        role=message.role,
+        term=message.term,
+        leader_id=message.leader_id,
+        commit_index=message.commit_index,
+        applied_index=message.applied_index,
+        log_start=message.log_start,
+        log_end=message.log_end,
+        durable_index=message.durable_index,
+        peers=peers,
+        log_bytes=message.log_bytes,
+        segments=message.segments,
+        version=message.version,
+        uptime_ms=message.uptime_ms,
+        alarms=tuple(message.alarms),
+    )

@@ -1,0 +1,317 @@
+"""Errors, named by what the caller can do. Foreign errors (gRPC's) become these in translate.py.
+
+    QuorumlogError
+      Unavailable            nobody could take the request now: the same request may work later
+        ConnectionFailed       no endpoint answered at all; `attempts` says who was asked and why each failed
+        NoLeader               the cluster is electing, or has no majority
+        NotLeader              another node leads (followed by the client itself; seen only with route="any")
+        Busy                   the server's queue is full
+        NoSpace                the server's disk is full
+        Dropped                a new leader put another entry in its place
+        ShuttingDown           the node is stopping
+        NotCaughtUp            a session read met a replica that lags
+      OutcomeUnknown         a write may or may not have been applied
+        DeliveryTimeout        records were not acknowledged within the delivery timeout
+      InvalidRequest         the request can never work as it is
+        UnknownTopic, UnknownPartition, TopicExists, InvalidName
+        RecordTooLarge, InvalidBatch, UnknownOption, Unsupported
+      OffsetOutOfRange       before the log's start or after its end; has `earliest` and `latest`
+      DataDamaged            the asked replica's bytes are damaged: another replica may have good ones
+      ProducerError          the producer's place in its stream is lost
+        ProducerFenced         a newer epoch of the same producer is at work: stop this one
+        UnknownProducer        the cluster has forgotten it
+        OutOfSequence          a batch before this one is missing
+      DeliveryFailed         flush() or close(): records were not delivered; has `count` and `errors`
+      BufferTimeout          no room in the producer's buffer within the time given
+      ClientClosed           the client, producer or consumer was closed
+
+Every error has `code` (the wire's reason), `retriable` (the same request may work later; the client has
+already retried within its timeouts), `outcome_unknown`, `hint` (what to do next) and `attempts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One endpoint that was asked, and why it did not do."""
+
+    address: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.cause}"
+
+
+class QuorumlogError(Exception):
+    """Root of all that the client raises."""
+
+    code: ClassVar[str] = "ERROR"
+    retriable: ClassVar[bool] = False
+    outcome_unknown: bool = False
+    default_hint: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: Sequence[Attempt] = (),
+        metadata: Mapping[str, str] | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attempts = tuple(attempts)
+        self.metadata = dict(metadata or {})
+        self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        if not self.attempts:
+            return self.message
+        tried = "; ".join(str(attempt) for attempt in self.attempts)
+        return f"{self.message} (tried {tried})"
+
+
+class Unavailable(QuorumlogError):
+    """Nobody could take the request now."""
+
+    code = "UNAVAILABLE"
+    retriable = True
+    default_hint = "see `quorumlog cluster status`"
+
+
+class ConnectionFailed(Unavailable):
+    """No endpoint answered."""
+
+    code = "CONNECTION_FAILED"
+    default_hint = "check that the nodes run, and --servers or QUORUMLOG_SERVERS"
+
+
+class NoLeader(Unavailable):
+    """The cluster is electing a leader, or has no majority."""
+
+    code = "NO_LEADER"
+    default_hint = "a majority of the nodes must run and reach each other: see `quorumlog cluster status`"
+
+
+class NotLeader(Unavailable):
+    """Another node leads: `leader_address`, where it is known."""
+
+    code = "NOT_LEADER"
+
+    @property
+    def leader_id(self) -> str:
+        """The leader's node id, or an empty string."""
+        return self.metadata.get("leader_id", "")
+
+    @property
+    def leader_address(self) -> str:
+        """The leader's advertised address, or an empty string."""
+        return self.metadata.get("leader_address", "")
+
+
+class Busy(Unavailable):
+    """The server's queue of proposals is full."""
+
+    code = "BUSY"
+
+
+class NoSpace(Unavailable):
+    """The server's disk is full."""
+
+    code = "NO_SPACE"
+    default_hint = "free disk space on the nodes: see the alarms in `quorumlog cluster status`"
+
+
+class Dropped(Unavailable):
+    """A new leader put another entry in its place: surely not applied."""
+
+    code = "DROPPED"
+
+
+class ShuttingDown(Unavailable):
+    """The node is stopping."""
+
+    code = "SHUTTING_DOWN"
+
+
+class NotCaughtUp(Unavailable):
+    """The replica has not applied what the session asks for, within the time given."""
+
+    code = "NOT_CAUGHT_UP"
+
+
+class OutcomeUnknown(QuorumlogError):
+    """A write may or may not have been applied."""
+
+    code = "OUTCOME_UNKNOWN"
+    retriable = True
+    outcome_unknown = True
+    default_hint = "read back to see whether it was applied"
+
+
+class DeliveryTimeout(OutcomeUnknown):
+    """Not acknowledged in time; `outcome_unknown` is False where the records were surely not applied."""
+
+    code = "DELIVERY_TIMEOUT"
+    retriable = False
+
+    def __init__(
+        self, message: str, *, attempts: Sequence[Attempt] = (), outcome_unknown: bool = True
+    ) -> None:
+        hint = "read back to see whether it was applied" if outcome_unknown else Unavailable.default_hint
+        super().__init__(message, attempts=attempts, hint=hint)
+        self.outcome_unknown = outcome_unknown
+
+
+class InvalidRequest(QuorumlogError):
+    """The request can never work as it is."""
+
+    code = "BAD_REQUEST"
+
+
+class UnknownTopic(InvalidRequest):
+    """There is no topic of that name."""
+
+    code = "UNKNOWN_TOPIC"
+    default_hint = "create it: quorumlog topic create NAME; see what there is: quorumlog topic ls"
+
+
+class UnknownPartition(InvalidRequest):
+    """The topic has no partition of that number."""
+
+    code = "UNKNOWN_PARTITION"
+    default_hint = "see its partitions: quorumlog topic describe NAME"
+
+
+class TopicExists(InvalidRequest):
+    """There is a topic of that name already."""
+
+    code = "TOPIC_EXISTS"
+
+
+class InvalidName(InvalidRequest):
+    """A topic's name is 1 to 249 of A-Z a-z 0-9 . _ - and neither '.' nor '..'."""
+
+    code = "BAD_NAME"
+    default_hint = "a topic's name is 1 to 249 of A-Z a-z 0-9 . _ - and neither '.' nor '..'"
+
+
+class RecordTooLarge(InvalidRequest):
+    """A record or batch is above the limit."""
+
+    code = "BATCH_TOO_LARGE"
+
+
+class InvalidBatch(InvalidRequest):
+    """A batch contradicts itself or its checksum."""
+
+    code = "BAD_BATCH"
+
+
+class UnknownOption(InvalidRequest):
+    """An option or argument that does not exist, or a value that it cannot have."""
+
+    code = "UNKNOWN_OPTION"
+
+
+class Unsupported(InvalidRequest):
+    """The server does not know the request: another version, or not a quorumlog node."""
+
+    code = "UNSUPPORTED"
+    default_hint = "check that the address is a quorumlog client port and that versions match"
+
+
+class OffsetOutOfRange(QuorumlogError):
+    """The offset is before `earliest` or after `latest`."""
+
+    code = "OFFSET_OUT_OF_RANGE"
+
+    @property
+    def earliest(self) -> int:
+        """First readable offset, or -1 where the server did not say."""
+        return int(self.metadata.get("earliest", -1))
+
+    @property
+    def latest(self) -> int:
+        """Offset after the last readable record, or -1 where the server did not say."""
+        return int(self.metadata.get("latest", -1))
+
+
+class DataDamaged(QuorumlogError):
+    """The replica's bytes are damaged; it does not serve them."""
+
+    code = "DATA_DAMAGED"
+    retriable = True  # another replica may have good bytes
+
+
+class ProducerError(QuorumlogError):
+    """The producer's place in its stream is lost."""
+
+    code = "PRODUCER_ERROR"
+
+
+class ProducerFenced(ProducerError):
+    """A newer epoch of this producer is at work."""
+
+    code = "FENCED_PRODUCER"
+
+
+class UnknownProducer(ProducerError):
+    """The cluster has forgotten this producer id."""
+
+    code = "UNKNOWN_PRODUCER"
+
+
+class OutOfSequence(ProducerError):
+    """A batch before this one is missing from the log."""
+
+    code = "OUT_OF_SEQUENCE"
+
+
+class DeliveryFailed(QuorumlogError):
+    """Records were not delivered: how many, and the distinct reasons (at most ten)."""
+
+    code = "DELIVERY_FAILED"
+
+    def __init__(self, count: int, errors: Sequence[QuorumlogError]) -> None:
+        reasons = "; ".join(dict.fromkeys(str(error) for error in errors))
+        hint = next((error.hint for error in errors if error.hint), "")
+        super().__init__(f"{count} records were not delivered: {reasons}", hint=hint)
+        self.count = count
+        self.errors = tuple(errors)
+        self.outcome_unknown = any(error.outcome_unknown for error in errors)
+
+    def __reduce__(self) -> tuple[type[DeliveryFailed], tuple[int, tuple[QuorumlogError, ...]]]:
+        return DeliveryFailed, (self.count, self.errors)
+
+
+class BufferTimeout(QuorumlogError):
+    """The producer's buffer had no room within the time given: nothing of the record was taken."""
+
+    code = "BUFFER_TIMEOUT"
+    retriable = True
+
+
+class ClientClosed(QuorumlogError):
+    """The client, producer or consumer was closed before or while it was used."""
+
+    code = "CLIENT_CLOSED"
+
+
+# Reasons on the wire (ErrorInfo.reason, Failure.reason) that are not simply a class's own code.
+_ALIASES: dict[str, type[QuorumlogError]] = {"BAD_CHECKSUM": InvalidBatch}
+
+
+def _tree(root: type[QuorumlogError]) -> list[type[QuorumlogError]]:
+    return [root, *(below for child in root.__subclasses__() for below in _tree(child))]
+
+
+BY_REASON: Mapping[str, type[QuorumlogError]] = {
+    **{cls.code: cls for cls in _tree(QuorumlogError) if cls not in (DeliveryFailed, DeliveryTimeout)},
+    **_ALIASES,
+}

@@ -1,0 +1,505 @@
+"""AsyncProducer: the thin shell around ProducerCore. One task writes, one reads; the core decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from quorumlog.client import errors
+from quorumlog.client.batches import BatchMetadata, Headers, PendingBatch, RecordMetadata
+from quorumlog.client.connection import NO_FORWARD, Connection, being_cancelled, lost
+from quorumlog.client.core import ProducerCore, ProducerOptions
+from quorumlog.client.endpoints import Target
+from quorumlog.client.errors import Attempt, QuorumlogError
+from quorumlog.client.partitioner import StickyPartitioner
+from quorumlog.client.splitting import split_values
+from quorumlog.client.translate import from_rpc
+from quorumlog.proto import service_pb2
+
+log = logging.getLogger("quorumlog.client")
+
+HeadersArgument: TypeAlias = Mapping[str, bytes] | Iterable[tuple[str, bytes]] | None
+
+# What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
+ABORT_FLUSH_S = 5.0
+
+
+class Delivery:
+    """A record on its way. Await it for its RecordMetadata; raises what became of it otherwise."""
+
+    __slots__ = ("_batch", "_position")
+
+    def __init__(self, batch: PendingBatch, position: int) -> None:
+        self._batch = batch
+        self._position = position
+
+    @property
+    def done(self) -> bool:
+        """True once it is acknowledged or has failed."""
+        return self._batch.done
+
+    def __await__(self) -> Generator[Any, None, RecordMetadata]:
+        metadata = yield from _outcome(self._batch, 1).__await__()
+        return metadata.record(self._position)
+
+
+class BatchDelivery:
+    """Many records of one batch on their way. Await it for their BatchMetadata."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: PendingBatch) -> None:
+        self._batch = batch
+
+    @property
+    def done(self) -> bool:
+        """True once the batch is acknowledged or has failed."""
+        return self._batch.done
+
+    def __await__(self) -> Generator[Any, None, BatchMetadata]:
+        return _outcome(self._batch, self._batch.count).__await__()
+
+
+async def _outcome(batch: PendingBatch, records: int) -> BatchMetadata:
+    """Wait until a batch is done; whoever waits has been told, so that flush() does not repeat it."""
+    if not batch.done:
+        waiter = asyncio.get_running_loop().create_future()
+        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
+        batch.watched += records
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            batch.watched -= records
+            raise
+    if batch.error is not None:
+        raise batch.error
+    assert batch.result is not None
+    return batch.result
+
+
+class AsyncProducer:
+    """Sends records. Made by AsyncClient.producer(); use it with `async with`, which flushes.
+
+        metadata = await producer.send("orders", b"value")     # acknowledged
+        delivery = await producer.submit("orders", b"value")   # accepted: await it later, or flush()
+
+    Idempotent: a record is appended once, whatever was re-sent. Records of one partition stay in order.
+    """
+
+    def __init__(self, connection: Connection, options: ProducerOptions) -> None:
+        self._connection = connection
+        self._options = options
+        self._core = ProducerCore(options, connection.random)
+        self._partitioners: dict[str, StickyPartitioner] = {}
+        self._wake = asyncio.Event()
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._call: Any = None
+        self._target: Target | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> AsyncProducer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.close()
+        else:
+            await self._abort()
+
+    # Sending.
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: HeadersArgument = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Send a record and return its place once it is acknowledged.
+
+        A value of None is a tombstone. Without `partition` the key's murmur2 hash decides, as Kafka's
+        clients do; without a key, records go to one partition at a time. Raises InvalidRequest (unknown
+        topic, record too large), DeliveryTimeout (says whether it may have been appended).
+        """
+        return await (await self.submit(topic, value, key, headers, partition, timestamp_ms))
+
+    async def submit(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: HeadersArgument = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Accept a record into the buffer, waiting for room there, and return its delivery to await.
+
+        What became of deliveries that nobody awaits is raised by flush() and close().
+        """
+        _check_bytes("value", value)
+        _check_bytes("key", key)
+        checked_headers = _headers(headers)
+        try:
+            await self._enter()
+            chosen = await self._partition(topic, key, partition)
+            stamp = _now_ms() if timestamp_ms is None else timestamp_ms
+            batch, position = self._core.add(
+                topic, chosen, value, key, checked_headers, stamp, time.monotonic()
+            )
+        finally:
+            self._give_room()
+        if position == 0:
+            self._batch_opened(topic, batch)
+        self._wake.set()
+        return Delivery(batch, position)
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> list[BatchMetadata]:
+        """Send plain values fast, in order, and return where they stand once all are acknowledged.
+
+        Without `partition` each batch goes to one partition, the next batch to the next.
+        """
+        deliveries = await self.submit_many(topic, values, partition, timestamp_ms)
+        return [await delivery for delivery in deliveries]
+
+    async def submit_many(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> list[BatchDelivery]:
+        """Accept plain values into the buffer, waiting for room there, and return their deliveries."""
+        stamp = _now_ms() if timestamp_ms is None else timestamp_ms
+        deliveries = []
+        for piece, size in split_values(values, self._options.max_batch_size, self._options.max_record_size):
+            try:
+                await self._enter()
+                chosen = await self._partition(topic, None, partition)
+                batch = self._core.add_values(topic, chosen, piece, size, stamp, time.monotonic())
+            finally:
+                self._give_room()
+            self._batch_opened(topic, batch)
+            self._wake.set()
+            deliveries.append(BatchDelivery(batch))
+        return deliveries
+
+    async def flush(self, timeout_ms: int | None = None) -> None:
+        """Wait until everything accepted so far is acknowledged.
+
+        Raises DeliveryFailed if anything was not delivered, since the last flush, and nobody awaited it;
+        DeliveryTimeout if `timeout_ms` passes (what is under way goes on).
+        """
+        batches = list(self._core.batches())
+        self._wake.set()
+        try:
+            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+                for batch in batches:
+                    await _ended(batch)
+        except TimeoutError:
+            left = sum(batch.count for batch in batches if not batch.done)
+            raise errors.DeliveryTimeout(
+                f"{left} records are still under way after {timeout_ms} ms"
+            ) from None
+        self._raise_undelivered()
+
+    async def close(self) -> None:
+        """Flush, then stop. Raises as flush() does."""
+        if self._closed:
+            return
+        try:
+            await self.flush()
+        finally:
+            await self._stop()
+
+    @property
+    def pending(self) -> int:
+        """Records that are accepted and neither acknowledged nor failed."""
+        return sum(batch.count for batch in self._core.batches())
+
+    # Room, partitions.
+
+    async def _enter(self) -> None:
+        """Wait until there is room, behind those who wait already."""
+        self._check_open()
+        if self._room or not self._core.room:
+            await self._wait_for_room()
+            self._check_open()
+
+    async def _wait_for_room(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.append(waiter)
+        try:
+            await asyncio.wait_for(waiter, self._options.delivery_timeout_ms / 1000)
+        except TimeoutError:
+            raise errors.BufferTimeout(
+                f"no room in the buffer of {self._options.buffer_memory} bytes for "
+                f"{self._options.delivery_timeout_ms} ms: nothing is being acknowledged"
+            ) from None
+        finally:
+            if waiter in self._room:
+                self._room.remove(waiter)
+
+    def _give_room(self) -> None:
+        """Let the next one in, in the order in which they came; once it is in, it lets in the one after."""
+        while self._room and (self._core.room or self._closed):
+            waiter = self._room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _partition(self, topic: str, key: bytes | None, partition: int | None) -> int:
+        count = self._connection.known_partitions(topic)
+        if count is None:
+            count = await self._connection.partitions(topic)
+        if partition is None:
+            return self._partitioner(topic).choose(key, count)
+        if not 0 <= partition < count:
+            raise errors.UnknownPartition(f"{topic} has partitions 0 to {count - 1}, got {partition}")
+        return partition
+
+    def _partitioner(self, topic: str) -> StickyPartitioner:
+        if topic not in self._partitioners:
+            self._partitioners[topic] = StickyPartitioner(int(self._connection.random() * 1000))
+        return self._partitioners[topic]
+
+    def _batch_opened(self, topic: str, batch: PendingBatch) -> None:
+        self._partitioner(topic).batch_opened(batch)
+        batch.on_done.append(lambda: self._batch_done(topic, batch))
+
+    def _batch_done(self, topic: str, batch: PendingBatch) -> None:
+        if batch.result is not None:
+            self._connection.saw(batch.result.raft_index)
+        elif isinstance(batch.error, errors.UnknownTopic | errors.UnknownPartition):
+            self._connection.forget_topic(topic)
+        self._give_room()
+
+    # The writer.
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._core.expire(time.monotonic())
+            self._arm()
+            try:
+                await self._write_all()
+            except QuorumlogError as error:  # only OpenProducer's: the reader deals with a stream's
+                log.debug("producer: %s", error)
+                self._core.on_failure(error, time.monotonic())
+                if not error.retriable:
+                    self._core.fail_all(error)
+                self._arm()
+
+    async def _write_all(self) -> None:
+        while not self._core.idle and time.monotonic() >= self._core.not_before_s:
+            if self._core.needs_identity:
+                await self._open_producer()
+            call = self._call or self._open_stream()
+            item = self._core.next_request(time.monotonic())
+            if item is None:
+                break
+            item[1].timeout_ms = self._connection.options.attempt_timeout_ms
+            if not await _written(call, item[1]):
+                break  # the reader learns why, and tells the core
+        self._arm()
+
+    async def _open_producer(self) -> None:
+        request = service_pb2.OpenProducerRequest()
+        timeout_s = self._connection.options.attempt_timeout_ms / 1000
+        answer = await self._connection.call(
+            lambda stubs: stubs.log.OpenProducer, request, write=True, timeout_s=timeout_s
+        )
+        self._core.on_identity(answer.producer_id, answer.epoch)
+
+    def _open_stream(self) -> Any:
+        options = self._connection.options
+        target = self._connection.endpoints.for_write(time.monotonic(), options.route)
+        metadata = NO_FORWARD if target.no_forward else None
+        self._target = target
+        self._call = self._connection.stubs(target.address).log.ProduceStream(metadata=metadata)
+        self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(self._call, target))
+        return self._call
+
+    # The reader.
+
+    async def _read_for_ever(self, call: Any, target: Target) -> None:
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self._take_in(response, target)
+            error: QuorumlogError = lost(target.address, "the node ended the stream")
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc(failure, target.address)
+        except ValueError as failure:
+            error = lost(target.address, str(failure))
+        except _Redirected as redirected:
+            error = redirected.error
+        self._drop_stream(call, error)
+
+    def _take_in(self, response: service_pb2.ProduceResponse, target: Target) -> None:
+        self._core.on_response(response, time.monotonic(), target.address)
+        redirect, self._core.redirect = self._core.redirect, None
+        if redirect is not None and (target.no_forward or isinstance(redirect, errors.ShuttingDown)):
+            raise _Redirected(redirect)
+        if redirect is None:
+            self._connection.good(target)
+        self._wake.set()
+
+    def _drop_stream(self, call: Any, error: QuorumlogError) -> None:
+        """Give up a stream: what was under way on it will be sent again, elsewhere or later."""
+        if self._call is not call:
+            return
+        assert self._target is not None
+        log.debug("producer: stream to %s lost: %s", self._target.address, error)
+        self._connection.bad(self._target, error)
+        self._connection.discover()
+        self._call, self._target = None, None
+        call.cancel()
+        self._core.on_lost(error, time.monotonic())
+        self._wake.set()
+
+    # Time.
+
+    def _arm(self) -> None:
+        """Wake the writer when a pause ends, a delivery times out, or an answer is overdue."""
+        now_s = time.monotonic()
+        at_s = min(self._core.next_event_s(), self._overdue_s())
+        if at_s == float("inf"):
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(0.001, at_s - now_s)
+        if self._alarm is not None and not self._alarm.cancelled():
+            if loop.time() < self._alarm.when() <= at:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._overdue_s() <= time.monotonic() and self._call is not None and self._target is not None:
+            cause = f"no answer within {self._connection.options.attempt_timeout_ms} ms"
+            reader = self._reader
+            self._drop_stream(
+                self._call, errors.OutcomeUnknown(cause, attempts=[Attempt(self._target.address, cause)])
+            )
+            if reader is not None:
+                reader.cancel()
+        self._wake.set()
+
+    def _overdue_s(self) -> float:
+        if not self._core.in_flight:
+            return float("inf")
+        return self._core.in_flight[0].sent_s + self._connection.options.attempt_timeout_ms / 1000
+
+    # The end.
+
+    def _check_open(self) -> None:
+        if self._core.fatal is not None:
+            raise self._core.fatal
+        if self._closed or self._connection.closed:
+            raise errors.ClientClosed("the producer is closed")
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_for_ever())
+            self._writer.add_done_callback(self._writer_ended)
+
+    def _writer_ended(self, task: asyncio.Task[None]) -> None:
+        """Only a bug ends the writer before close(): then say so to everyone, rather than hang."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._core.fatal = QuorumlogError(f"the producer failed: {bug!r}")
+            self._core.fatal.__cause__ = bug
+            self._core.fail_all(self._core.fatal)
+
+    def _raise_undelivered(self) -> None:
+        undelivered, self._core.undelivered = self._core.undelivered, []
+        if undelivered:
+            count = sum(each for each, _ in undelivered)
+            raise errors.DeliveryFailed(count, [error for _, error in undelivered[:10]])
+
+    async def _abort(self) -> None:
+        """Leave by an exception: give what is under way a moment, and log what was not delivered."""
+        try:
+            await self.flush(int(ABORT_FLUSH_S * 1000))
+        except QuorumlogError as error:
+            log.warning("closing after an error: %s", error)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        self._closed = True
+        self._core.fail_all(errors.ClientClosed("the producer was closed"))
+        self._give_room()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        tasks = [task for task in (self._writer, self._reader) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if self._call is not None:
+            self._call.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Redirected(Exception):
+    """The node says that another one leads."""
+
+    def __init__(self, error: QuorumlogError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def _written(call: Any, request: service_pb2.ProduceRequest) -> bool:
+    try:
+        await call.write(request)
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        return False
+    except asyncio.CancelledError:
+        if being_cancelled():
+            raise
+        return False  # the call was cancelled, not this task
+    return True
+
+
+async def _ended(batch: PendingBatch) -> None:
+    if not batch.done:
+        waiter = asyncio.get_running_loop().create_future()
+        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
+        await waiter
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _check_bytes(name: str, value: bytes | None) -> None:
+    if value is not None and not isinstance(value, bytes):
+        raise TypeError(f"{name}: expected bytes or None, got {type(value).__name__}")
+
+
+def _headers(headers: HeadersArgument) -> Headers:
+    if not headers:
+        return ()
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(f"headers: expected (name, bytes) pairs, got {pair!r}")
+        if not isinstance(pair[0], str) or not isinstance(pair[1], bytes):
+            raise TypeError(f"headers: expected (str, bytes), got {pair!r}")
+    return pairs

@@ -1,0 +1,370 @@
+"""Client, Producer and Consumer for programs without asyncio: the same names, and calls that block.
+
+They drive the asynchronous ones on a thread with an event loop of its own, so that re-sending and fetching
+go on while the program does something else. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Literal
+
+from quorumlog.client.aio import AsyncClient
+from quorumlog.client.batches import BatchMetadata, RecordMetadata
+from quorumlog.client.consumer import AsyncConsumer, Consistency, Place, Token
+from quorumlog.client.core import KIB, MIB
+from quorumlog.client.describe import ClusterStatus, SyncPolicy, Topic
+from quorumlog.client.endpoints import Route
+from quorumlog.client.loop import LoopThread
+from quorumlog.client.producer import AsyncProducer, BatchDelivery, Delivery, HeadersArgument
+from quorumlog.client.records import Record, RecordBatch
+from quorumlog.client.starts import Start
+from quorumlog.proto.batch import MAX_RECORD_BYTES
+
+# How many records one look into the event loop's thread brings: a look costs about 50 us.
+_AT_ONCE = 1000
+# Iterating wakes up this often, so that Ctrl-C is seen on platforms where waiting cannot be interrupted.
+_LOOK_AGAIN_MS = 500
+
+
+class PendingRecord:
+    """A record on its way."""
+
+    def __init__(self, thread: LoopThread, delivery: Delivery) -> None:
+        self._thread = thread
+        self._delivery = delivery
+
+    @property
+    def done(self) -> bool:
+        """True once it is acknowledged or has failed."""
+        return self._delivery.done
+
+    def result(self) -> RecordMetadata:
+        """Wait for the acknowledgement; raises what became of the record otherwise."""
+        return self._thread.run(_awaited(self._delivery))
+
+
+class PendingRecords:
+    """Many records of one batch on their way."""
+
+    def __init__(self, thread: LoopThread, delivery: BatchDelivery) -> None:
+        self._thread = thread
+        self._delivery = delivery
+
+    @property
+    def done(self) -> bool:
+        """True once the batch is acknowledged or has failed."""
+        return self._delivery.done
+
+    def result(self) -> BatchMetadata:
+        """Wait for the acknowledgement; raises what became of the records otherwise."""
+        return self._thread.run(_awaited_batch(self._delivery))
+
+
+async def _awaited(delivery: Delivery) -> RecordMetadata:
+    return await delivery
+
+
+async def _awaited_batch(delivery: BatchDelivery) -> BatchMetadata:
+    return await delivery
+
+
+class Producer:
+    """Sends records: see AsyncProducer. Made by Client.producer(); use it with `with`, which flushes."""
+
+    def __init__(self, thread: LoopThread, producer: AsyncProducer) -> None:
+        self._thread = thread
+        self._producer = producer
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.run(self._producer.__aexit__(kind, error, trace))
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: HeadersArgument = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Send a record and return its place once it is acknowledged; submit() does not wait."""
+        return self._thread.run(self._producer.send(topic, value, key, headers, partition, timestamp_ms))
+
+    def submit(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: HeadersArgument = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> PendingRecord:
+        """Accept a record into the buffer, waiting for room there; flush() or close() deliver it."""
+        submitted = self._producer.submit(topic, value, key, headers, partition, timestamp_ms)
+        return PendingRecord(self._thread, self._thread.run(submitted))
+
+    def send_many(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> list[BatchMetadata]:
+        """Send plain values fast, in order, and return where they stand once all are acknowledged."""
+        return self._thread.run(self._producer.send_many(topic, values, partition, timestamp_ms))
+
+    def submit_many(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> list[PendingRecords]:
+        """Accept plain values into the buffer, waiting for room there."""
+        submitted = self._producer.submit_many(topic, values, partition, timestamp_ms)
+        return [PendingRecords(self._thread, delivery) for delivery in self._thread.run(submitted)]
+
+    def flush(self, timeout_ms: int | None = None) -> None:
+        """Wait until everything accepted so far is acknowledged; raises DeliveryFailed otherwise."""
+        self._thread.run(self._producer.flush(timeout_ms))
+
+    def close(self) -> None:
+        """Flush, then stop."""
+        self._thread.run(self._producer.close())
+
+    @property
+    def pending(self) -> int:
+        """Records that are accepted and neither acknowledged nor failed."""
+        return self._producer.pending
+
+
+class Consumer:
+    """Reads records: see AsyncConsumer. Made by Client.consumer().
+
+    for record in consumer: ...
+    """
+
+    def __init__(self, thread: LoopThread, consumer: AsyncConsumer) -> None:
+        self._thread = thread
+        self._consumer = consumer
+        self._records: deque[Record] = deque()
+
+    def __enter__(self) -> Consumer:
+        self._thread.run(self._consumer.start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Consumer:
+        return self
+
+    def __next__(self) -> Record:
+        while not self._records:
+            self._records.extend(self._thread.run(self._consumer.getmany(_LOOK_AGAIN_MS, _AT_ONCE)))
+            if not self._records and self._consumer.finished:
+                raise StopIteration
+        return self._records.popleft()
+
+    def getone(self) -> Record:
+        """Return the next record."""
+        if self._records:
+            return self._records.popleft()
+        return self._thread.run(self._consumer.getone())
+
+    def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> list[Record]:
+        """Return at most `max_records`, waiting up to `timeout_ms` for the first; [] if there is none."""
+        if self._records:
+            return [self._records.popleft() for _ in range(min(max_records, len(self._records)))]
+        return self._thread.run(self._consumer.getmany(timeout_ms, max_records))
+
+    def batches(self) -> Iterator[RecordBatch]:
+        """Iterate over batches of columns: the fast way to read."""
+        batches = self._consumer.batches()
+        while (batch := self._thread.run(_next_or_none(batches))) is not None:
+            yield batch
+
+    def assignment(self) -> list[Place]:
+        """Return the (topic, partition) pairs that are read."""
+        return self._thread.run(self._consumer.assignment())
+
+    def position(self, topic: str, partition: int) -> int:
+        """Return the offset of the next record for the user."""
+        for record in self._records:
+            if (record.topic, record.partition) == (topic, partition):
+                return record.offset
+        return self._thread.run(self._consumer.position(topic, partition))
+
+    def high_watermark(self, topic: str, partition: int) -> int:
+        """Return the offset after the last readable record, as the replica last said; 0 before it did."""
+        return self._thread.run(self._consumer.high_watermark(topic, partition))
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Go on at an offset."""
+        self._thread.run(self._consumer.seek(topic, partition, offset))
+        kept = [each for each in self._records if (each.topic, each.partition) != (topic, partition)]
+        self._records = deque(kept)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._thread.run(self._consumer.close())
+
+
+async def _next_or_none(batches: AsyncIterator[RecordBatch]) -> RecordBatch | None:
+    return await anext(batches, None)
+
+
+class Client:
+    """A cluster, seen from a program without asyncio.
+
+    with Client("host1:9650,host2:9650") as client:
+        client.create_topic("orders", partitions=3)
+        with client.producer() as producer:
+            producer.send("orders", b"value")
+        for record in client.consumer("orders", end="latest"):
+            print(record.value)
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = "localhost:9650",
+        *,
+        client_id: str = "quorumlog",
+        route: Route = "leader",
+        connect_timeout_ms: int = 5_000,
+        request_timeout_ms: int = 30_000,
+        attempt_timeout_ms: int = 5_000,
+    ) -> None:
+        self._client = AsyncClient(
+            bootstrap_servers,
+            client_id=client_id,
+            route=route,
+            connect_timeout_ms=connect_timeout_ms,
+            request_timeout_ms=request_timeout_ms,
+            attempt_timeout_ms=attempt_timeout_ms,
+        )
+        self._thread = LoopThread.shared()
+
+    def __enter__(self) -> Client:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Reach one node. Raises ConnectionFailed with every endpoint tried and why each failed."""
+        try:
+            self._thread.run(self._client.connect())
+        except BaseException:
+            self._thread.run(self._client.close())
+            raise
+
+    def close(self) -> None:
+        """Flush and close what was made from this client, then the connections."""
+        self._thread.run(self._client.close())
+
+    @property
+    def session_token(self) -> int:
+        """The raft index of this client's newest write."""
+        return self._client.session_token
+
+    def producer(
+        self,
+        *,
+        delivery_timeout_ms: int = 120_000,
+        max_batch_size: int = 256 * KIB,
+        buffer_memory: int = 32 * MIB,
+        compression_type: str | None = None,
+        enable_idempotence: bool = True,
+        max_record_size: int = MAX_RECORD_BYTES,
+    ) -> Producer:
+        """Return a producer: see AsyncClient.producer."""
+        producer = self._client.producer(
+            delivery_timeout_ms=delivery_timeout_ms,
+            max_batch_size=max_batch_size,
+            buffer_memory=buffer_memory,
+            compression_type=compression_type,
+            enable_idempotence=enable_idempotence,
+            max_record_size=max_record_size,
+        )
+        return Producer(self._thread, producer)
+
+    def consumer(
+        self,
+        *topics: str,
+        partitions: Sequence[int] | None = None,
+        start: Start = "earliest",
+        end: Literal["latest"] | Mapping[Place, int] | None = None,
+        from_node: str | None = None,
+        consistency: Consistency = "session",
+        after: Token = None,
+        max_buffered_bytes: int = 16 * MIB,
+        max_fetch_bytes: int = MIB,
+    ) -> Consumer:
+        """Return a consumer: see AsyncClient.consumer."""
+        consumer = self._client.consumer(
+            *topics,
+            partitions=partitions,
+            start=start,
+            end=end,
+            from_node=from_node,
+            consistency=consistency,
+            after=after,
+            max_buffered_bytes=max_buffered_bytes,
+            max_fetch_bytes=max_fetch_bytes,
+        )
+        return Consumer(self._thread, consumer)
+
+    def create_topic(self, name: str, partitions: int = 1) -> Topic:
+        """Create a topic. Raises TopicExists, InvalidName."""
+        return self._thread.run(self._client.create_topic(name, partitions))
+
+    def ensure_topic(self, name: str, partitions: int = 1) -> Topic:
+        """Return the topic, created if there is none; one that is there may have other partitions."""
+        return self._thread.run(self._client.ensure_topic(name, partitions))
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and its records. Raises UnknownTopic."""
+        self._thread.run(self._client.delete_topic(name))
+
+    def describe_topic(self, name: str) -> Topic:
+        """Return a topic's partitions and offsets. Raises UnknownTopic."""
+        return self._thread.run(self._client.describe_topic(name))
+
+    def list_topics(self) -> list[Topic]:
+        """Return all topics, ascending by name."""
+        return self._thread.run(self._client.list_topics())
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's first readable offset."""
+        return self._thread.run(self._client.beginning_offsets(topic))
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return each partition's offset after the last readable record."""
+        return self._thread.run(self._client.end_offsets(topic))
+
+    def offsets_for_time(self, topic: str, moment: dt.datetime) -> dict[int, int]:
+        """Return each partition's first offset appended at or after `moment`, or its end."""
+        return self._thread.run(self._client.offsets_for_time(topic, moment))
+
+    def status(self, *, local: bool = False, node: str = "", timeout_ms: int = 0) -> ClusterStatus:
+        """Return the state of every node that answers, or with `local` of the asked one alone."""
+        return self._thread.run(self._client.status(local=local, node=node, timeout_ms=timeout_ms))
+
+    def set_sync_policy(self, policy: SyncPolicy) -> None:
+        """Set when nodes sync: "always" (before acknowledging), "interval" or "os"."""
+        self._thread.run(self._client.set_sync_policy(policy))
