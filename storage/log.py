@@ -1,0 +1,566 @@
+"""Log: the segments of one group's directory as one sequence of entries."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorumlog.storage.active import ActiveSegment
+from quorumlog.storage.derived import DerivedFiles
+from quorumlog.storage.directory import SegmentDirectory
+from quorumlog.storage.errors import Damaged, NoSpace, OutOfLog, SyncFailed
+from quorumlog.storage.files import NO_SPACE_ERRORS, FileSystem, Lock, OsFiles, replace_file
+from quorumlog.storage.format import (
+    FRAME_HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_SEGMENT_BYTES,
+    SEGMENT_HEADER_BYTES,
+)
+from quorumlog.storage.frame import Frame
+from quorumlog.storage.header import SegmentHeader
+from quorumlog.storage.manifest import NAME as MANIFEST_NAME
+from quorumlog.storage.manifest import LogIdentity, Manifest
+from quorumlog.storage.opening import Opened, open_directory
+from quorumlog.storage.recovery import Recovery, make_room
+from quorumlog.storage.sealed import SealedSegments
+from quorumlog.storage.segment import Segment, SegmentInfo, file_name
+from quorumlog.storage.spare import Spare
+from quorumlog.storage.ticket import Ticket
+from quorumlog.storage.view import ActiveView, SealedView
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Sizes of this node's own; replicas may differ in them."""
+
+    segment_bytes: int = 64 * MIB  # a leader starts a new segment rather than exceed it
+    segment_entries: int = 100_000  # bounds what is replayed at start and what a view holds
+    reserve_bytes: int = 8 * MIB  # left free for term, state and view files and a leader's no-op
+    open_segments: int = 64  # sealed ones kept open: descriptors and maps, not memory
+
+    def __post_init__(self) -> None:
+        assert SEGMENT_HEADER_BYTES < self.segment_bytes <= MAX_SEGMENT_BYTES, self.segment_bytes
+        assert self.segment_entries >= 1
+        assert self.open_segments >= 1
+
+
+class Log:
+    """An append-only sequence of entries, numbered from 1, of which a prefix may have been dropped.
+
+    - Entries are `first_index` to `last_index` without gaps; each continues the chain of the one before.
+    - `durable_index <= last_index`, and nothing above it has been promised to anybody.
+    - Only the last segment is ever written to; all that is in the others is durable.
+    - After SyncFailed nothing works any more but `close`: the process must end.
+
+    One thread appends, truncates, drops and finishes syncs. `read*`, `term_at`, `open_view`, `seal`,
+    `prepare_next` and `Ticket.run` may be called from any.
+    """
+
+    def __init__(
+        self,
+        directory: SegmentDirectory,
+        identity: LogIdentity,
+        options: LogOptions,
+        lock: Lock,
+        opened: Opened,
+    ) -> None:
+        """Use Log.open."""
+        self._directory = directory
+        self._identity = identity
+        self._options = options
+        self._lock = lock
+        self.recovery: Recovery = opened.recovery
+        self.damage: list[Damaged] = list(opened.recovery.fenced)  # all that was ever met
+        self._manifest = opened.manifest
+        self._active: ActiveSegment = opened.active
+        self._bases: tuple[int, ...] = opened.bases  # ascending, the active one last; replaced, never changed
+        self._sizes = opened.sizes  # of sealed log files, by base
+        self._derived = DerivedFiles(directory, opened.views, opened.states)
+        self._sealed = SealedSegments(directory, identity, options.open_segments, self.damage)
+        self._spare = Spare(directory, options.segment_bytes, options.segment_entries, options.reserve_bytes)
+        self._tickets: list[Ticket] = []
+        self._durable = self._active.last_index
+        self._failure: SyncFailed | None = None
+        self._is_closed = False
+        self._truncations = 0  # so that a reader knows that what it read was cut under it
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | str,
+        identity: LogIdentity,
+        files: FileSystem | None = None,
+        options: LogOptions | None = None,
+    ) -> Log:
+        """Open the log of a group's directory, or make a new one.
+
+        Raises CannotOpen (Locked, WrongIdentity, UnknownVersion), Damaged where nothing can be said of
+        the log's end, NoSpace or SyncFailed. What is damaged but can be fenced is in `recovery.fenced`.
+        """
+        files = files or OsFiles()
+        options = options or LogOptions()
+        group = Path(directory)
+        lock, opened = open_directory(files, group, identity, options.segment_bytes, options.segment_entries)
+        return cls(SegmentDirectory(files, group / "log"), identity, options, lock, opened)
+
+    # What there is
+
+    @property
+    def first_index(self) -> int:
+        """Raft index of the first kept entry; 1 when the log is new."""
+        return self._bases[0]
+
+    @property
+    def last_index(self) -> int:
+        """Raft index of the last entry; first_index - 1 when there is none."""
+        return self._active.last_index
+
+    @property
+    def last_term(self) -> int:
+        """Term of the last entry."""
+        return self._active.last_term
+
+    @property
+    def last_chain(self) -> int:
+        """Chain of the last entry, which the next one continues."""
+        return self._active.last_chain
+
+    @property
+    def durable_index(self) -> int:
+        """All entries up to this one survive a power loss."""
+        return self._durable
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all log files, as far as they are in use."""
+        return sum(self._sizes.values()) + self._active.store.end
+
+    @property
+    def segments(self) -> list[SegmentInfo]:
+        """All segments, oldest first."""
+        active = self._active
+        sealed = [
+            SegmentInfo(base, following - 1, self._sizes[base], is_active=False)
+            for base, following in zip(self._bases, self._bases[1:], strict=False)
+        ]
+        return [*sealed, SegmentInfo(active.base, active.last_index, active.store.end, is_active=True)]
+
+    def has_view(self, base: int) -> bool:
+        """Whether the segment's view is on disk."""
+        return self._derived.has_view(base)
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of an entry, or of the one before the first; None for any other. No file is read.
+
+        Raises Damaged where a sealed segment's index is lost and its log is not intact either.
+        """
+        if index == self._manifest.first_base - 1:
+            return self._manifest.previous_term
+        try:
+            segment = self._locate(index)
+        except OutOfLog:
+            return None
+        return segment.term_at(index)
+
+    # Reading
+
+    def read(self, index: int) -> Frame:
+        """Return one entry, verified. Raises Damaged or OutOfLog."""
+        truncations = self._truncations
+        segment = self._locate(index)
+        try:
+            return segment.read(index)
+        except Damaged as damage:
+            self._note(damage, truncations, index)
+            raise
+
+    def read_raw(self, first: int, max_bytes: int) -> tuple[bytes, int]:
+        """Return the bytes of whole frames from entry `first` on, and how many they are.
+
+        As many as fit into `max_bytes` and stand in one segment, but at least one; each verified.
+        Raises Damaged or OutOfLog.
+        """
+        truncations = self._truncations
+        segment = self._locate(first)
+        try:
+            return segment.read_raw(first, max_bytes)
+        except Damaged as damage:
+            self._note(damage, truncations, first)
+            raise
+
+    def read_body(self, base: int, position: int, size: int) -> bytes:
+        """Return bytes of a segment's log file, of which the caller verifies the batch's crc.
+
+        Raises Damaged or OutOfLog.
+        """
+        try:
+            return self._segment(base).read_body(position, size)
+        except Damaged as damage:
+            self.report(damage)
+            raise
+
+    def open_view(self, base: int) -> SealedView:
+        """Map a sealed segment's view. Raises Damaged."""
+        try:
+            return self._derived.open_view(base)
+        except Damaged as damage:
+            self.report(damage)
+            raise
+
+    def report(self, damage: Damaged) -> None:
+        """Remember damage that a reader met."""
+        self._sealed.report(damage)
+
+    def _note(self, damage: Damaged, truncations: int, index: int) -> None:
+        """What looks damaged may have been cut while it was read: then it is simply not there any more."""
+        if truncations != self._truncations:
+            raise OutOfLog(index, self.first_index, self.last_index) from damage
+        self.report(damage)
+
+    def _locate(self, index: int) -> Segment:
+        """Return the segment that holds an entry. Raises OutOfLog or Damaged."""
+        active = self._active
+        if active.base <= index <= active.last_index:
+            return active
+        bases = self._bases
+        number = bisect_right(bases, index) - 1
+        if number < 0 or number == len(bases) - 1:
+            raise OutOfLog(index, self.first_index, self.last_index)
+        segment = self._get_sealed(bases, number, active)
+        if index > segment.last_index:
+            raise self._sealed.missing(segment, index)
+        return segment
+
+    def _segment(self, base: int) -> Segment:
+        active = self._active
+        if base == active.base:
+            return active
+        bases = self._bases
+        number = bisect_right(bases, base) - 1
+        if number < 0 or bases[number] != base:
+            raise OutOfLog(base, self.first_index, self.last_index)
+        return self._get_sealed(bases, number, active)
+
+    def _get_sealed(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> Segment:
+        try:
+            return self._sealed.get(bases, number, active)
+        except FileNotFoundError as error:
+            base = bases[number]
+            if base not in self._bases:
+                raise OutOfLog(base, self.first_index, self.last_index) from error
+            damage = Damaged(file_name(base, "log"), 0, base, "the file is missing")
+            self.report(damage)
+            raise damage from error
+
+    # Appending
+
+    def should_roll(self, payload_bytes: int) -> bool:
+        """Whether a leader should start a new segment with an entry of that payload."""
+        active = self._active
+        if active.index.count == 0 or active.index.count >= self._options.segment_entries:
+            return True
+        return active.needs(payload_bytes, 1) > self._options.segment_bytes
+
+    def ensure_space(self, payload_bytes: int, rolls: bool, *, count: int = 1, urgent: bool = False) -> None:
+        """Make sure that an append of `count` entries, whose payloads are so large together, finds room.
+
+        `rolls`: one of them starts a segment. `urgent`: it may use the reserve. Raises NoSpace.
+        """
+        self._check_usable()
+        try:
+            if rolls and self._active.index.count:
+                self._spare.prepare(SEGMENT_HEADER_BYTES + payload_bytes + count * FRAME_HEADER_BYTES, urgent)
+                if count == 1:
+                    return
+            needed = self._active.needs(payload_bytes, count)
+            if needed > self._active.store.allocated:
+                self._spare.check_room(needed - self._active.store.allocated, urgent)
+                self._active.store.allocate(needed)
+            self._active.index.reserve(count)
+        except OSError as error:
+            raise self._fail(error) from error
+
+    @property
+    def wants_next(self) -> bool:
+        """Whether it is time to call `prepare_next` in a worker thread."""
+        return not self._spare.is_ready and self._active.store.end * 2 > self._options.segment_bytes
+
+    def prepare_next(self) -> None:
+        """Preallocate the next segment, in any thread. Raises NoSpace."""
+        self._spare.prepare(0, False)
+
+    def append(self, frames: Sequence[Frame]) -> None:
+        """Append entries that continue the log; they are durable only after a sync.
+
+        Raises NoSpace with the log as it was, or SyncFailed.
+        """
+        self._check_usable()
+        first = frames[0].index
+        start = 0
+        try:
+            for number, frame in enumerate(frames):
+                if frame.starts_segment and number > start:
+                    self._append_run(frames[start:number])
+                    start = number
+            self._append_run(frames[start:])
+        except NoSpace:
+            if self.last_index >= first:
+                self.truncate_from(first)
+            raise
+        except (OSError, SyncFailed) as error:
+            raise self._fail(error) from error
+
+    def _append_run(self, frames: Sequence[Frame]) -> None:
+        """Append frames of one segment, of which the first may start it."""
+        if frames[0].starts_segment:
+            if self._active.index.count:
+                self._roll()
+        elif not self._active.index.count:
+            self._reopen_previous()
+        self._active.check(frames)
+        self._active.append(frames)
+
+    def _roll(self) -> None:
+        """Begin a new segment: each step is durable before the next, so only the last can be torn."""
+        old = self._active
+        base = old.last_index + 1
+        header = SegmentHeader(base, old.last_term, old.last_chain, old.base, old.header.ordinal + 1)
+        spare = self._spare.take(header, self._identity)
+        old.finish()
+        try:
+            active = self._spare.install(spare, header)
+        except OSError as error:
+            self._make_room()
+            if error.errno in NO_SPACE_ERRORS:
+                raise NoSpace(f"new segment {base}: {error}") from error
+            raise
+        self._sealed.put(old)
+        self._sizes[old.base] = old.store.end
+        self._active = active
+        self._bases = (*self._bases, base)
+        self._durable = max(self._durable, base - 1)
+
+    # Durability
+
+    def begin_sync(self) -> Ticket:
+        """Return a ticket whose `run` makes everything appended so far durable."""
+        self._check_usable()
+        active = self._active
+        ticket = Ticket(active, active.last_index, active.store.end)
+        self._tickets.append(ticket)
+        return ticket
+
+    def finish_sync(self, ticket: Ticket) -> int:
+        """Take back a ticket that has run; return the durable index. Raises SyncFailed."""
+        self._tickets.remove(ticket)
+        if ticket.error is not None:
+            raise self._fail(ticket.error)
+        assert ticket.is_done, "finish_sync before run"
+        ticket.segment.watermark.raise_to(ticket.position)
+        self._durable = max(self._durable, ticket.target)
+        return self._durable
+
+    def sync(self) -> int:
+        """Make everything appended so far durable, here and now. Raises SyncFailed."""
+        ticket = self.begin_sync()
+        try:
+            ticket.run()
+        except SyncFailed:
+            self._tickets.remove(ticket)
+            raise self._fail(ticket.error) from ticket.error
+        return self.finish_sync(ticket)
+
+    def _fail(self, error: OSError | SyncFailed | None) -> SyncFailed:
+        """From now on nothing works: what is on disk is not known."""
+        self._failure = error if isinstance(error, SyncFailed) else SyncFailed(str(error))
+        return self._failure
+
+    def _check_usable(self) -> None:
+        assert not self._is_closed, "the log is closed"
+        for ticket in self._tickets:
+            if ticket.error is not None:
+                self._fail(ticket.error)
+        if self._failure is not None:
+            raise self._failure
+        if self.recovery.fenced:
+            raise self.recovery.fenced[0]
+
+    # Truncating
+
+    def truncate_from(self, index: int) -> None:
+        """Take back the entries from `index` on, none of which is committed.
+
+        Each step is durable before the next: the watermark is lowered, later segments go, newest first,
+        then the tail. So neither is damage seen where there is none, nor do old frames ever lie behind
+        new ones. Raises SyncFailed, or Damaged (the entry before cannot be read) with nothing changed.
+        """
+        self._check_usable()
+        assert self.first_index <= index <= self.last_index, (
+            f"{index}: {self.first_index} to {self.last_index}"
+        )
+        assert index >= self._derived.newest_state, f"entry {index} is committed: a state covers it"
+        term, chain = self._end_before(index)
+        self._truncations += 1
+        self._durable = min(self._durable, index - 1)
+        try:
+            if index < self._active.base:
+                self._reopen(bisect_right(self._bases, index) - 1, index - 1, term, chain)
+            else:
+                self._clamp_tickets(self._active, index - 1)
+                self._active.cut_after(index - 1, term, chain)
+            self._make_room()
+        except (OSError, SyncFailed) as error:
+            raise self._fail(error) from error
+
+    def _end_before(self, index: int) -> tuple[int, int]:
+        """Return term and chain of the entry before `index`."""
+        if index == self._active.base:
+            return self._active.header.previous_term, self._active.header.previous_chain
+        if index == self.first_index:
+            return self._manifest.previous_term, self._manifest.previous_chain
+        last = self.read(index - 1)
+        return last.term, last.chain
+
+    def _clamp_tickets(self, segment: Segment, last_index: int) -> None:
+        """A sync under way proves only what will be left."""
+        for ticket in self._tickets:
+            if ticket.segment is segment:
+                ticket.position = min(ticket.position, segment.end_of(last_index))
+            ticket.target = min(ticket.target, last_index)
+
+    def _reopen_previous(self) -> None:
+        """An entry that starts no segment takes the place of one that did: go back to the segment before."""
+        number = len(self._bases) - 2
+        assert number >= 0, f"entry {self.last_index + 1}: the first of the log starts a segment"
+        assert not self._derived.has_state(self._active.base), f"entry {self._active.base} is committed"
+        self._truncations += 1
+        self._reopen(number, self.last_index, self.last_term, self.last_chain)
+        self._make_room()
+
+    def _reopen(self, number: int, last_index: int, term: int, chain: int) -> None:
+        """Make a sealed segment the active one again, with `last_index` its last entry."""
+        self._keep_synced_ones()
+        reopened = self._sealed.reopen(self._bases, number, self._active, term, chain)
+        end = reopened.end_of(last_index)
+        self._clamp_tickets(reopened, last_index)
+        # All of it is durable, since it was sealed: the slots may say so, and must say no more.
+        reopened.watermark.set_both(end)
+        reopened.sync_data()
+        for base in reversed(self._bases[number + 1 :]):
+            self._directory.unlink_if_there(base, "index")
+            self._directory.unlink_if_there(base, "log")
+            self._sealed.drop(base)
+            self._sizes.pop(base, None)
+        self._directory.sync()
+        reopened.cut_after(last_index, term, chain)
+        self._sizes.pop(reopened.base)
+        self._active = reopened
+        self._bases = self._bases[: number + 1]
+
+    def _keep_synced_ones(self) -> None:
+        """Have a segment that is being synced found as it is: two watermarks in one file would fight."""
+        for ticket in self._tickets:
+            if ticket.segment.base in self._bases[:-1]:
+                self._sealed.put(ticket.segment)
+
+    def _make_room(self) -> None:
+        make_room(self._active, self._options.segment_bytes, self._options.segment_entries)
+
+    # Sealing and retention
+
+    def seal(self, base: int, view: ActiveView | bytes, next_base: int, state: bytes) -> None:
+        """Write the view of segment `base`, and the state that segment `next_base` begins with.
+
+        Everything before `next_base` is committed and applied. In any thread, one call at a time. Raises
+        NoSpace (try again) or SyncFailed.
+        """
+        assert self._durable >= next_base - 1, f"seal up to {next_base}: durable is {self._durable}"
+        data = view.to_bytes(next_base) if isinstance(view, ActiveView) else view
+        self._derived.write_view(base, data)
+        self.write_state(next_base, state)
+
+    def write_state(self, base: int, state: bytes) -> None:
+        """Write the state as of `base - 1`, where `base` is a segment's. Raises NoSpace or SyncFailed."""
+        assert base in self._bases, f"{base} is no segment's base"
+        self._derived.write_state(base, state)
+
+    def load_state(self) -> tuple[int, bytes | None]:
+        """Return the newest usable state and the base that it stands before: replay starts there.
+
+        A state that is damaged, or that lacks the view of a segment before it, is passed over: replay
+        then makes both again. (1, None) means from nothing. Raises Damaged where there is no way.
+        """
+        for base in self._derived.usable_states(self._bases):
+            try:
+                return base, self._derived.read_state(base)
+            except Damaged as damage:
+                self.report(damage)
+        if self.first_index != 1:
+            raise Damaged(file_name(self.first_index, "state"), 0, None, "there is no state to begin with")
+        return 1, None
+
+    def drop_before(self, base: int) -> None:
+        """Drop the segments before `base`, which begins a segment and has a state.
+
+        Raises NoSpace with nothing changed, or SyncFailed.
+        """
+        self._check_usable()
+        assert base in self._bases, f"{base} is no segment's base"
+        assert self._derived.has_state(base), f"segment {base} has no state to start from"
+        number = self._bases.index(base)
+        header = self._segment(base).header
+        manifest = Manifest(base, header.ordinal, header.previous_term, header.previous_chain)
+        self._write_manifest(manifest)
+        dropped, self._bases = self._bases[:number], self._bases[number:]
+        self._manifest = manifest
+        try:
+            for each in dropped:
+                self._remove(each)
+            self._directory.sync()
+        except OSError as error:
+            raise self._fail(error) from error
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        path = self._directory.path.parent / MANIFEST_NAME
+        try:
+            replace_file(self._directory.files, path, manifest.encode(self._identity))
+        except OSError as error:
+            if error.errno in NO_SPACE_ERRORS:
+                raise NoSpace(f"manifest: {error}") from error
+            raise self._fail(error) from error
+
+    def _remove(self, base: int) -> None:
+        for suffix in ("log", "index", "view", "state"):
+            self._directory.unlink_if_there(base, suffix)
+        self._sealed.drop(base)
+        self._sizes.pop(base)
+        self._derived.forget(base)
+
+    def close(self) -> None:
+        """Sync, say on disk that it was closed, and let go. After a failure: only let go."""
+        if self._is_closed:
+            return
+        try:
+            if self._failure is None and not self.recovery.fenced:
+                self._close_cleanly()
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._is_closed = True
+            self._lock.release()
+
+    def _close_cleanly(self) -> None:
+        self.sync()
+        self._spare.discard()
+        active = self._active
+        active.finish()
+        active.index.sync()
+        active.watermark.record_clean()
+        active.sync_data()
+
+
+__all__ = ["MAX_PAYLOAD_BYTES", "Log", "LogIdentity", "LogOptions", "SegmentInfo", "Ticket"]

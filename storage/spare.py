@@ -1,0 +1,143 @@
+"""Spare: the next segment's files, preallocated ahead of time, so that a roll only writes a header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+
+from quorumlog.storage.active import ActiveSegment
+from quorumlog.storage.directory import SegmentDirectory
+from quorumlog.storage.errors import NoSpace, SyncFailed
+from quorumlog.storage.files import NO_SPACE_ERRORS, File, write_all
+from quorumlog.storage.format import SEGMENT_HEADER_BYTES
+from quorumlog.storage.header import SegmentHeader
+from quorumlog.storage.index import Index
+from quorumlog.storage.manifest import LogIdentity
+from quorumlog.storage.store import Store
+from quorumlog.storage.watermark import Watermark
+
+LOG_NAME = "next.log.tmp"
+INDEX_NAME = "next.index.tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class SpareFiles:
+    """Two files without a name of their own yet."""
+
+    log: File
+    allocated: int  # bytes of the log file
+    index: File
+
+
+class Spare:
+    """Holds at most one pair of prepared files.
+
+    - `prepare` may be called from any thread; the rest belongs to the log's.
+    - What is prepared has its space: a roll cannot fail for want of it.
+    """
+
+    def __init__(
+        self, directory: SegmentDirectory, segment_bytes: int, capacity: int, reserve_bytes: int
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._capacity = capacity  # entries
+        self._reserve_bytes = reserve_bytes
+        self._files: SpareFiles | None = None
+        self._lock = Lock()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are files."""
+        return self._files is not None
+
+    def check_room(self, size: int, urgent: bool) -> None:
+        """Raise NoSpace where `size` more bytes would touch the reserve, unless it is `urgent`."""
+        free = self._directory.files.free_bytes(self._directory.path)
+        reserve = 0 if urgent else self._reserve_bytes
+        if free - size < reserve:
+            raise NoSpace(f"{size} bytes, with {reserve} in reserve: only {free} are free")
+
+    def prepare(self, min_size: int, urgent: bool) -> None:
+        """Make sure that files are ready, with `min_size` bytes of log. Raises NoSpace or SyncFailed."""
+        with self._lock:
+            if self._files is None or self._files.allocated < min_size:
+                self._files = None
+                self._files = self._make_any(max(min_size, SEGMENT_HEADER_BYTES), urgent)
+
+    def _make_any(self, min_size: int, urgent: bool) -> SpareFiles:
+        """A whole segment's worth, or if that is too much, the least that will do."""
+        try:
+            return self._make(max(min_size, self._segment_bytes), self._capacity, urgent)
+        except NoSpace:
+            return self._make(min_size, 1, urgent)
+
+    def _make(self, size: int, capacity: int, urgent: bool) -> SpareFiles:
+        files, path = self._directory.files, self._directory.path
+        self.check_room(size, urgent)
+        try:
+            log = files.open(path / LOG_NAME, create=True)
+            log.allocate(0, size)
+            log.fsync()
+            index = files.open(path / INDEX_NAME, create=True)
+            Index.create(index, 0, capacity)
+        except (OSError, NoSpace) as error:
+            self._unlink()
+            if isinstance(error, OSError) and error.errno not in NO_SPACE_ERRORS:
+                raise SyncFailed(f"next segment: {error}") from error
+            raise NoSpace(f"next segment of {size} bytes: {error}") from error
+        return SpareFiles(log, size, index)
+
+    def take(self, header: SegmentHeader, identity: LogIdentity) -> SpareFiles:
+        """Return the files with their header written and synced. Raises NoSpace or OSError."""
+        self.prepare(0, True)
+        with self._lock:
+            spare, self._files = self._files, None
+        assert spare is not None
+        write_first_page(spare.log, header, identity)
+        return spare
+
+    def install(self, spare: SpareFiles, header: SegmentHeader) -> ActiveSegment:
+        """Give the files their names, durably, and return the segment. Raises OSError."""
+        files, path = self._directory.files, self._directory.path
+        files.rename(path / INDEX_NAME, self._directory.file(header.base, "index"))
+        files.rename(path / LOG_NAME, self._directory.file(header.base, "log"))
+        self._directory.sync()
+        return empty_segment(self._directory, header, spare)
+
+    def discard(self) -> None:
+        """Remove the files. Raises OSError."""
+        with self._lock:
+            if self._files is not None:
+                self._files = None
+                self._unlink()
+
+    def _unlink(self) -> None:
+        for name in (LOG_NAME, INDEX_NAME):
+            path = self._directory.path / name
+            if self._directory.files.exists(path):
+                self._directory.files.unlink(path)
+
+
+def write_first_page(file: File, header: SegmentHeader, identity: LogIdentity) -> None:
+    """Write header and synced slots of a new segment, durably."""
+    page = bytearray(SEGMENT_HEADER_BYTES)
+    fields = header.encode(identity)
+    page[: len(fields)] = fields
+    for position, slot in Watermark.initial(header.base):
+        page[position : position + len(slot)] = slot
+    write_all(file, page, 0)
+    file.fsync()
+
+
+def empty_segment(directory: SegmentDirectory, header: SegmentHeader, spare: SpareFiles) -> ActiveSegment:
+    """Return the segment of files that hold nothing but a header."""
+    return ActiveSegment(
+        directory.path,
+        header,
+        Store(spare.log, SEGMENT_HEADER_BYTES, spare.allocated),
+        Index.create(spare.index, header.base, 0),
+        Watermark(spare.log, header.base, len(Watermark.initial(header.base)), SEGMENT_HEADER_BYTES),
+        header.previous_term,
+        header.previous_chain,
+    )
