@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from quorumlog.node.settings import ENVIRONMENT_PREFIX, SECTIONS, SETTINGS, Setting, nearest
+from quorumlog.node.settings import ENVIRONMENT_PREFIX, SETTINGS, Setting, nearest
 from quorumlog.node.values import Address, BadValue
 from quorumlog.proto.batch import MAX_BATCH_BYTES
 
@@ -176,7 +176,7 @@ def _from_file(path: Path) -> dict[str, Given]:
 def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in table.items():
         key = prefix + name
-        if isinstance(value, dict) and key in SECTIONS:
+        if isinstance(value, dict) and value:
             yield from _flatten(value, key + ".")
         else:
             yield key, value

@@ -73,13 +73,13 @@ _TABLE = (
 )
 
 SETTINGS = {setting.key: setting for setting in _TABLE}
-SECTIONS = frozenset(key.partition(".")[0] for key in SETTINGS if "." in key)
 
 
 def nearest(key: str, choices: list[str] | None = None) -> str:
     """Return the valid key that `key` was most likely meant to be."""
     valid = choices if choices is not None else list(SETTINGS)
-    # A cutoff of 0 always finds one; a key that stands in another section is found by its last part.
-    by_whole = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
-    by_name = [each for each in valid if each.rpartition(".")[2] == key.rpartition(".")[2]]
-    return (by_whole or by_name or difflib.get_close_matches(key, valid, n=1, cutoff=0.0))[0]
+    by_name = [each for each in valid if each.rpartition(".")[2] == key]
+    if by_name:
+        return by_name[0]  # the section was forgotten
+    # A cutoff of 0 always finds one.
+    return difflib.get_close_matches(key, valid, n=1, cutoff=0.0)[0]
