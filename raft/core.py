@@ -4,7 +4,7 @@ pysyncobj 0.3.17 keeps: the election state machine, terms and votes, the commit 
 belongs to which log index. `Core` takes the rest away from it (docs/raft.md tells why, hazard by hazard):
 
     override                        instead
-    __getEntries                    one (None, index, term) stub; nothing beyond what is durable may be committed
+    __getEntries                    one (None, index, term) stub; what is not durable cannot be committed
     __sendAppendEntries             says that something is to be sent; the replica's progress decides what
     __applyLogEntries               the replica applies, bounded per tick
     __deleteEntriesFrom             never: what conflicts is truncated before delivery
@@ -264,7 +264,7 @@ class Core(SyncObj):  # type: ignore[misc]
         )
 
     def append(self, command: Any, callback: Callable[[Any, int], None]) -> None:
-        """Append a command of ours. The queue is emptied in the same call: nothing waits, nothing is forwarded."""
+        """Append a command. The queue is emptied in the same call: nothing waits, nothing is forwarded."""
         assert self.role == LEADER
         self._applyCommand(command, callback)
         self._checkCommandsToApply()

@@ -1,8 +1,8 @@
 """Following: taking a leader's entries, and claiming what is durable of them, never more.
 
-A claim says: this log is the leader's up to `index`. It belongs to one leader, session and term. An append is
-answered at once with the durable part of the claim (which also tells the leader that we are alive); the rest is
-answered when a sync has finished, if the claim still stands.
+A claim says: this log is the leader's up to `index`. It belongs to one leader, session and term. An append
+is answered at once with the durable part of the claim (which also tells the leader that we are alive); the
+rest is answered when a sync has finished, if the claim still stands.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Follower:
             self._reply(peer_id, AppendReply.RESET, verdict.hint, message.round)
             return
         rolls = any(frame.starts_segment for frame in verdict.frames)
-        if verdict.frames and not self._alarms.ensure_space(total_size(verdict.frames), rolls=rolls):
+        size = total_size(verdict.frames)
+        if verdict.frames and not self._alarms.ensure_space(size, len(verdict.frames), rolls=rolls):
             self._hear_leader(peer_id, term)
             self._reply(peer_id, AppendReply.NO_SPACE, 0, message.round)
             return

@@ -10,7 +10,7 @@ from quorumlog.proto.peer_pb2 import PeerMessage
 
 
 class Network(Protocol):
-    """Sessions to peers. A session is one connection: what it delivers comes in order, nothing comes after it."""
+    """Sessions to peers. A session is one connection: what it delivers comes in order, and nothing later."""
 
     def send(self, peer_id: str, message: PeerMessage, attachment: Sequence[Buffer] = ()) -> None:
         """Hand a message to the peer's session; without one it is lost."""

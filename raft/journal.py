@@ -135,7 +135,7 @@ class Journal:
         return None, index, self._term_or_fail(index)
 
     def add(self, command: Any, idx: int, term: int) -> None:
-        """Append: a leader's Draft or the engine's own no-op (written at once), or a leader's Frame (on flush)."""
+        """Append: a Draft or the engine's own no-op (written at once), or a leader's Frame (on flush)."""
         index, last_term, chain = self._tail
         assert idx == index + 1, f"entry {idx} after {index}"
         assert term >= last_term, f"entry {idx}: term {term} after {last_term}"

@@ -1,7 +1,7 @@
 """Leading: what is sent to whom and when, and what of the answers is counted.
 
-A peer's MATCHED is counted only up to what is durable here too. So every majority that the engine counts holds
-its entries on disk, this node's copy included, and the engine may go on counting itself for everything.
+A peer's MATCHED is counted only up to what is durable here too. So every majority that the engine counts
+holds its entries on disk, this node's copy included, and the engine may go on counting itself for everything.
 """
 
 from __future__ import annotations

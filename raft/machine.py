@@ -28,7 +28,7 @@ class Machine(Protocol):
     """
 
     def restore(self, base: int, state: bytes | None) -> None:
-        """Take the state as of `base - 1`; None: the state before the first entry. Entries from `base` on follow."""
+        """Take the state as of `base - 1` (None: before the first entry); entries from `base` on follow."""
 
     def begin_segment(self, base: int) -> Sealable | None:
         """Entry `base` starts a segment and is about to be applied: freeze the view of the one before.

@@ -192,7 +192,7 @@ class Replica:
         while self.core.role == engine_core.LEADER and (group := self.proposals.next_group()):
             parts = self._entry_of(group)
             size = sum(map(len, parts))
-            if not self.alarms.ensure_space(size, rolls=self.journal.next_rolls(size)):
+            if not self.alarms.ensure_space(size, 1, rolls=self.journal.next_rolls(size)):
                 for pending in group:
                     pending.resolve(NoSpace("the leader's disk is full"))
                 return
@@ -347,7 +347,7 @@ class Replica:
         self._wake()
 
     def core_durable_index(self) -> int:
-        """What this node may count of its own copy: what is durable, or what is written under a weaker policy."""
+        """What this node may count of its own copy: what is durable; under a weaker policy, what is written."""
         if self.machine.sync_policy == entry_pb2.SYNC_ALWAYS:
             return self.log.durable_index
         return self.log.last_index

@@ -78,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self.peer_id: str | None = None  # after its Hello
         self.session = 0
         self.heard_at = 0.0
-        self.closed: asyncio.Future[None] = owner.loop.create_future()
+        self.closed = asyncio.Event()
 
     # asyncio's side
 
@@ -113,8 +113,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self.closed.set()
         self._owner.connection_lost(self)
 
     # the owner's side
@@ -185,7 +184,7 @@ class Transport:
         connections = list(self._connections)
         for connection in connections:
             connection.abort()
-        await asyncio.gather(*(connection.closed for connection in connections))
+        await asyncio.gather(*(connection.closed.wait() for connection in connections))
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back when a session's outbound queue has room again."""
@@ -297,7 +296,7 @@ class Transport:
             started = self.loop.time()
             try:
                 connection = await self._dial(peer_id, host.strip("[]"), int(port))
-                await connection.closed
+                await connection.closed.wait()
             except (TimeoutError, OSError) as error:
                 logger.debug("no connection to %s at %s: %s", peer_id, address, error)
             lasted = self.loop.time() - started

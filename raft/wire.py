@@ -80,7 +80,8 @@ class Decoder:
         """Take one message that begins at `start`; return where the next begins, None when more must come."""
         if self._large is not None or self._filled - start < PREFIX.size:
             return None
-        header_size, attachment_size, crc = PREFIX.unpack_from(self._small, start)
+        sizes: tuple[int, int, int] = PREFIX.unpack_from(self._small, start)
+        header_size, attachment_size, crc = sizes
         if header_size > MAX_HEADER_BYTES or attachment_size > MAX_ATTACHMENT_BYTES:
             raise WireError(f"header of {header_size} and attachment of {attachment_size} bytes announced")
         body = start + PREFIX.size
