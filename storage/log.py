@@ -29,6 +29,7 @@ from quorumlog.storage.segment import Segment, SegmentInfo, file_name
 from quorumlog.storage.spare import Spare
 from quorumlog.storage.ticket import Ticket
 from quorumlog.storage.view import ActiveView, SealedView
+from quorumlog.storage.views import Views
 
 MIB = 1024 * 1024
 
@@ -82,6 +83,7 @@ class Log:
         self._derived = DerivedFiles(directory, opened.views, opened.states)
         self._sealed = SealedSegments(directory, identity, options.open_segments, self.damage)
         self._spare = Spare(directory, options.segment_bytes, options.segment_entries, options.reserve_bytes)
+        self.views = Views(self)
         self._tickets: list[Ticket] = []
         self._durable = self._active.last_index
         self._failure: SyncFailed | None = None
@@ -148,6 +150,11 @@ class Log:
             for base, following in zip(self._bases, self._bases[1:], strict=False)
         ]
         return [*sealed, SegmentInfo(active.base, active.last_index, active.store.end, is_active=True)]
+
+    @property
+    def bases(self) -> tuple[int, ...]:
+        """Raft indexes of the segments' first entries, ascending; the active one's last."""
+        return self._bases
 
     def has_view(self, base: int) -> bool:
         """Whether the segment's view is on disk."""
@@ -472,12 +479,17 @@ class Log:
 
     # Sealing and retention
 
-    def seal(self, base: int, view: ActiveView | bytes, next_base: int, state: bytes) -> None:
-        """Write the view of segment `base`, and the state that segment `next_base` begins with.
+    def seal(self, base: int, view: ActiveView | bytes, state: bytes) -> None:
+        """Write the view of segment `base`, and the state that the next segment begins with.
 
-        Everything before `next_base` is committed and applied. In any thread, one call at a time. Raises
-        NoSpace (try again) or SyncFailed.
+        Everything in the segment is committed and applied, and the next one has begun. In any thread, one
+        call at a time. Raises NoSpace (try again) or SyncFailed.
         """
+        bases = self._bases
+        number = bisect_right(bases, base)
+        assert bases[number - 1] == base, f"{base} is no segment's base"
+        assert number < len(bases), f"segment {base} is the active one"
+        next_base = bases[number]
         assert self._durable >= next_base - 1, f"seal up to {next_base}: durable is {self._durable}"
         data = view.to_bytes(next_base) if isinstance(view, ActiveView) else view
         self._derived.write_view(base, data)
