@@ -13,7 +13,7 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     core.py         the producer: what to send next, what an answer means    no I/O
     cursor.py       a consumer's place in a partition; starts.py, records.py   no I/O
     channels.py     gRPC channels; connection.py: calls with retries
-    producer.py     AsyncProducer; consumer.py: AsyncConsumer; aio.py: AsyncClient
+    producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
     cli.py          the `quorumlog` command; one cli_*.py for each group of its commands
     local.py        `quorumlog local`: three nodes on this machine
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
     from quorumlog.client.batches import BatchMetadata, RecordMetadata
     from quorumlog.client.consumer import AsyncConsumer
+    from quorumlog.client.deliveries import BatchDelivery, Delivery
     from quorumlog.client.describe import ClusterStatus, NodeStatus, Partition, PeerStatus, Topic
     from quorumlog.client.errors import (
         Attempt,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
         UnknownTopic,
         Unsupported,
     )
-    from quorumlog.client.producer import AsyncProducer, BatchDelivery, Delivery
+    from quorumlog.client.producer import AsyncProducer
     from quorumlog.client.records import Record, RecordBatch
     from quorumlog.client.sync import Client, Consumer, PendingRecord, PendingRecords, Producer
 
@@ -73,8 +74,9 @@ _HOMES = {
     "aio": ("AsyncClient",),
     "batches": ("BatchMetadata", "RecordMetadata"),
     "consumer": ("AsyncConsumer",),
+    "deliveries": ("BatchDelivery", "Delivery"),
     "describe": ("ClusterStatus", "NodeStatus", "Partition", "PeerStatus", "Topic"),
-    "producer": ("AsyncProducer", "BatchDelivery", "Delivery"),
+    "producer": ("AsyncProducer",),
     "records": ("Record", "RecordBatch"),
     "sync": ("Client", "Consumer", "PendingRecord", "PendingRecords", "Producer"),
 }
@@ -133,11 +135,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOME_OF.get(name, "errors")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+if not TYPE_CHECKING:  # or every misspelt name would pass
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _HOME_OF.get(name, "errors")
+        return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,12 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Two clients in one process shall not share a connection: each has its own flow-control window.
     ("grpc.use_local_subchannel_pool", 1),
+    # A node whose network is cut says nothing: pings notice it within 5 s. Nodes permit two a second.
+    ("grpc.keepalive_time_ms", 3_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Nodes are reached directly: a proxy variable in the environment is meant for other traffic.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # retries are decided here, where it is known what may be repeated
 )
 

@@ -23,15 +23,8 @@ Rpc: TypeAlias = Callable[[Stubs], Any]
 
 NO_FORWARD = (("x-no-forward", "1"),)
 
-# Errors that tell about the request or the cluster, not about the node that gave them.
-_NODE_IS_WELL = (
-    errors.InvalidRequest,
-    errors.OffsetOutOfRange,
-    errors.ProducerError,
-    errors.Busy,
-    errors.NoSpace,
-    errors.Dropped,
-)
+# What a node says that has better not be asked next.
+_ASK_ANOTHER = (errors.ShuttingDown, errors.NotCaughtUp, errors.DataDamaged)
 
 # A node that does not answer at all is given up after this, however long the request may take in total.
 MIN_ATTEMPT_S = 0.25
@@ -132,7 +125,7 @@ class Connection:
                 return
         if isinstance(error, errors.NotLeader | errors.NoLeader):
             self.endpoints.leads_not(target.address)
-        elif isinstance(error, _NODE_IS_WELL):
+        elif error.answered and not isinstance(error, _ASK_ANOTHER):
             self.endpoints.succeeded(target.address)
         else:
             self.endpoints.failed(target.address, time.monotonic())

@@ -192,11 +192,16 @@ class AsyncConsumer:
             self._records = batch.records()
         return self._take_ready(max_records)
 
+    async def getbatch(self, timeout_ms: int | None = None) -> RecordBatch | None:
+        """Return the next batch of columns, or None at the end or when nothing came within `timeout_ms`."""
+        batch = await self._next_batch(None if timeout_ms is None else timeout_ms / 1000)
+        if batch is not None and self._cursor is not None:
+            self._cursor.delivered = self._cursor.position
+        return batch
+
     async def batches(self) -> AsyncIterator[RecordBatch]:
         """Iterate over batches of columns: the fast way to read, without an object per record."""
-        while (batch := await self._next_batch(None)) is not None:
-            assert self._cursor is not None
-            self._cursor.delivered = self._cursor.position
+        while (batch := await self.getbatch()) is not None:
             yield batch
 
     # Places.

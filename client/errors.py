@@ -68,6 +68,7 @@ class QuorumlogError(Exception):
         self.attempts = tuple(attempts)
         self.metadata = dict(metadata or {})
         self.hint = hint or self.default_hint
+        self.answered = False  # True: a node said so; False: it was found out here
 
     def __str__(self) -> str:
         if not self.attempts:

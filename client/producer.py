@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from quorumlog.client import errors
 from quorumlog.client.batches import BatchMetadata, Headers, PendingBatch, RecordMetadata
 from quorumlog.client.connection import NO_FORWARD, Connection, being_cancelled, lost
 from quorumlog.client.core import ProducerCore, ProducerOptions
+from quorumlog.client.deliveries import BatchDelivery, Delivery, ended
 from quorumlog.client.endpoints import Target
 from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.partitioner import StickyPartitioner
@@ -29,59 +30,6 @@ HeadersArgument: TypeAlias = Mapping[str, bytes] | Iterable[tuple[str, bytes]] |
 
 # What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
 ABORT_FLUSH_S = 5.0
-
-
-class Delivery:
-    """A record on its way. Await it for its RecordMetadata; raises what became of it otherwise."""
-
-    __slots__ = ("_batch", "_position")
-
-    def __init__(self, batch: PendingBatch, position: int) -> None:
-        self._batch = batch
-        self._position = position
-
-    @property
-    def done(self) -> bool:
-        """True once it is acknowledged or has failed."""
-        return self._batch.done
-
-    def __await__(self) -> Generator[Any, None, RecordMetadata]:
-        metadata = yield from _outcome(self._batch, 1).__await__()
-        return metadata.record(self._position)
-
-
-class BatchDelivery:
-    """Many records of one batch on their way. Await it for their BatchMetadata."""
-
-    __slots__ = ("_batch",)
-
-    def __init__(self, batch: PendingBatch) -> None:
-        self._batch = batch
-
-    @property
-    def done(self) -> bool:
-        """True once the batch is acknowledged or has failed."""
-        return self._batch.done
-
-    def __await__(self) -> Generator[Any, None, BatchMetadata]:
-        return _outcome(self._batch, self._batch.count).__await__()
-
-
-async def _outcome(batch: PendingBatch, records: int) -> BatchMetadata:
-    """Wait until a batch is done; whoever waits has been told, so that flush() does not repeat it."""
-    if not batch.done:
-        waiter = asyncio.get_running_loop().create_future()
-        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
-        batch.watched += records
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            batch.watched -= records
-            raise
-    if batch.error is not None:
-        raise batch.error
-    assert batch.result is not None
-    return batch.result
 
 
 class AsyncProducer:
@@ -105,6 +53,7 @@ class AsyncProducer:
         self._call: Any = None
         self._target: Target | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
         self._closed = False
 
     async def __aenter__(self) -> AsyncProducer:
@@ -214,7 +163,7 @@ class AsyncProducer:
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 for batch in batches:
-                    await _ended(batch)
+                    await ended(batch)
         except TimeoutError:
             left = sum(batch.count for batch in batches if not batch.done)
             raise errors.DeliveryTimeout(
@@ -387,11 +336,11 @@ class AsyncProducer:
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + max(0.001, at_s - now_s)
-        if self._alarm is not None and not self._alarm.cancelled():
-            if loop.time() < self._alarm.when() <= at:
+        if self._alarm is not None:
+            if self._alarm_s <= at:
                 return
             self._alarm.cancel()
-        self._alarm = loop.call_at(at, self._ring)
+        self._alarm, self._alarm_s = loop.call_at(at, self._ring), at
 
     def _ring(self) -> None:
         self._alarm = None
@@ -475,13 +424,6 @@ async def _written(call: Any, request: service_pb2.ProduceRequest) -> bool:
             raise
         return False  # the call was cancelled, not this task
     return True
-
-
-async def _ended(batch: PendingBatch) -> None:
-    if not batch.done:
-        waiter = asyncio.get_running_loop().create_future()
-        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
-        await waiter
 
 
 def _now_ms() -> int:

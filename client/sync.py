@@ -16,10 +16,11 @@ from quorumlog.client.aio import AsyncClient
 from quorumlog.client.batches import BatchMetadata, RecordMetadata
 from quorumlog.client.consumer import AsyncConsumer, Consistency, Place, Token
 from quorumlog.client.core import KIB, MIB
+from quorumlog.client.deliveries import BatchDelivery, Delivery
 from quorumlog.client.describe import ClusterStatus, SyncPolicy, Topic
 from quorumlog.client.endpoints import Route
 from quorumlog.client.loop import LoopThread
-from quorumlog.client.producer import AsyncProducer, BatchDelivery, Delivery, HeadersArgument
+from quorumlog.client.producer import AsyncProducer, HeadersArgument
 from quorumlog.client.records import Record, RecordBatch
 from quorumlog.client.starts import Start
 from quorumlog.proto.batch import MAX_RECORD_BYTES

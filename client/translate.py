@@ -55,7 +55,9 @@ def from_rpc(error: grpc.aio.AioRpcError, address: str) -> QuorumlogError:
         cls = _BY_STATUS.get(error.code(), QuorumlogError)
         return cls(cause, attempts=[Attempt(address, cause)])
     cls = errors.BY_REASON.get(info.reason, QuorumlogError)
-    return cls(error.details() or info.reason, attempts=[Attempt(address, cause)], metadata=info.metadata)
+    said = cls(error.details() or info.reason, attempts=[Attempt(address, cause)], metadata=info.metadata)
+    said.answered = True
+    return said
 
 
 def from_failure(failure: service_pb2.Failure) -> QuorumlogError:

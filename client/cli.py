@@ -1,0 +1,105 @@
+"""The `quorumlog` command: its parser and its exit codes. Each group of commands has a cli_*.py.
+
+Exit codes: 0 done; 1 failed; 2 called wrongly; 130 stopped by Ctrl-C.
+
+Results go to stdout, everything else to stderr. This module and the cli_*.py load nothing but argparse
+until a command runs: `quorumlog health` runs every few seconds in every container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from quorumlog.client import cli_cluster, cli_consume, cli_health, cli_local, cli_produce, cli_topic
+from quorumlog.client.cli_connect import add_connection, add_output
+from quorumlog.client.cli_output import note, print_error, print_json
+
+OK = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells do
+
+_DESCRIPTION = """\
+A replicated commit log. Start one with `quorumlog local` (three nodes on this machine) or
+`quorumlog serve` (one node); then `quorumlog topic create`, `produce`, `consume`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["serve"]:
+        _serve(given[1:])
+    options = build_parser().parse_args(given)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+    except Exception as error:  # noqa: BLE001 - a bug goes through, see _failed
+        return _failed(error)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="quorumlog", description=_DESCRIPTION, allow_abbrev=False)
+    add_connection(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands.add_parser("serve", help="run one node (its own options: quorumlog serve --help)")
+    cli_local.add_commands(commands)
+    cli_topic.add_commands(commands)
+    cli_produce.add_commands(commands)
+    cli_consume.add_commands(commands)
+    cli_cluster.add_commands(commands)
+    cli_health.add_commands(commands)
+    version = commands.add_parser("version", help="print the version", allow_abbrev=False)
+    add_output(version)
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _serve(arguments: list[str]) -> NoReturn:
+    # A process of its own: the client imports nothing of the node.
+    os.execv(sys.executable, [sys.executable, "-m", "quorumlog.node", *arguments])
+
+
+def _version(options: argparse.Namespace) -> int:
+    import platform
+    from importlib.metadata import version
+
+    if options.output == "json":
+        print_json({"quorumlog": version("quorumlog"), "python": platform.python_version()})
+    else:
+        print(f"quorumlog {version('quorumlog')} (Python {platform.python_version()})")
+    return OK
+
+
+def _failed(error: Exception) -> int:
+    """Print an error that a user can act on; let a bug through, with its traceback."""
+    from quorumlog.client.errors import QuorumlogError, UnknownOption
+
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        note(f"error: {error}")
+        return FAILED
+    if not isinstance(error, QuorumlogError):
+        raise error
+    print_error(error)
+    return USAGE if isinstance(error, UnknownOption) else FAILED
+
+
+def _reader_left() -> int:
+    """`quorumlog consume t | head` is no failure: whoever read has what it wanted."""
+    # The interpreter flushes stdout at its end and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

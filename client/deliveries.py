@@ -1,0 +1,70 @@
+"""What a producer hands out for records on their way: awaitables of where they stand in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+
+from quorumlog.client.batches import BatchMetadata, PendingBatch, RecordMetadata
+
+
+class Delivery:
+    """A record on its way. Await it for its RecordMetadata; raises what became of it otherwise."""
+
+    __slots__ = ("_batch", "_position")
+
+    def __init__(self, batch: PendingBatch, position: int) -> None:
+        self._batch = batch
+        self._position = position
+
+    @property
+    def done(self) -> bool:
+        """True once it is acknowledged or has failed."""
+        return self._batch.done
+
+    def __await__(self) -> Generator[Any, None, RecordMetadata]:
+        metadata = yield from _outcome(self._batch, 1).__await__()
+        return metadata.record(self._position)
+
+
+class BatchDelivery:
+    """Many records of one batch on their way. Await it for their BatchMetadata."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: PendingBatch) -> None:
+        self._batch = batch
+
+    @property
+    def done(self) -> bool:
+        """True once the batch is acknowledged or has failed."""
+        return self._batch.done
+
+    def __await__(self) -> Generator[Any, None, BatchMetadata]:
+        return _outcome(self._batch, self._batch.count).__await__()
+
+
+async def _outcome(batch: PendingBatch, records: int) -> BatchMetadata:
+    """Wait until a batch is done; whoever waits has been told, so that flush() does not repeat it."""
+    if not batch.done:
+        waiter = asyncio.get_running_loop().create_future()
+        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
+        batch.watched += records
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            batch.watched -= records
+            raise
+    if batch.error is not None:
+        raise batch.error
+    assert batch.result is not None
+    return batch.result
+
+
+async def ended(batch: PendingBatch) -> None:
+    """Wait until a batch is done, however it ends."""
+    if not batch.done:
+        waiter = asyncio.get_running_loop().create_future()
+        batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
+        await waiter
