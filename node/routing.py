@@ -27,8 +27,8 @@ from quorumlog.raft.errors import Dropped, NotLeader
 
 # Between attempts while nothing is heard of a change: the other node may know of it first.
 _PAUSE_S = 0.02
-# A connection on one machine or network is there in this time, or the node is not.
-_CONNECT_S = 1.0
+# Then it is asked again who leads: the one named may have just died. Connecting goes on meanwhile.
+_CONNECT_S = 0.1
 
 UnaryCallable: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
@@ -101,7 +101,7 @@ class Router:
             if call.no_forward and self._engine.role is not Role.LEADER:
                 raise self._not_leader()
             if place is _Place.LEADER:
-                channel = await self._channels.ready(self._leader_address(), deadline - loop.time())
+                channel = await self._channels.ready(self._leader_address(), min(_CONNECT_S, deadline - loop.time()))
                 if channel is not None:
                     return channel
             if loop.time() >= deadline:

@@ -43,6 +43,7 @@ from quorumlog.raft.engine import Engine, EngineConfig
 from quorumlog.raft.hardstate import HardState
 from quorumlog.storage.files import OsFiles
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
+from quorumlog.storage.views import Views
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ async def build(config: Config, make: MakeEngine = make_engine) -> Node:
     directory = open_directory(config.data, config.node_id, config.cluster)
     log = _open_log(config, directory)
     try:
-        machine = LogMachine(log.views)
+        machine = LogMachine(Views(log))
         engine = make(config, machine, log, directory, client_address)
     except BaseException:
         log.close()

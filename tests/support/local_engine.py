@@ -223,7 +223,7 @@ class LocalEngine:
         if frame.starts_segment:
             sealable = self.machine.begin_segment(frame.index)
             if sealable is not None:
-                self.log.seal(sealable.base, sealable.view, sealable.next_base, sealable.state)
+                self.log.seal(sealable.base, sealable.view, sealable.state)
                 self.machine.sealed(sealable.base)
         results = self.machine.apply(frame)
         self.applied_index = frame.index
