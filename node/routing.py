@@ -101,7 +101,9 @@ class Router:
             if call.no_forward and self._engine.role is not Role.LEADER:
                 raise self._not_leader()
             if place is _Place.LEADER:
-                channel = await self._channels.ready(self._leader_address(), min(_CONNECT_S, deadline - loop.time()))
+                channel = await self._channels.ready(
+                    self._leader_address(), min(_CONNECT_S, deadline - loop.time())
+                )
                 if channel is not None:
                     return channel
             if loop.time() >= deadline:
