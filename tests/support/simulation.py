@@ -19,7 +19,7 @@ from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.entry import command_fragment, parse_entry
 from quorumlog.proto.peer_pb2 import PeerMessage
 from quorumlog.raft import core
-from quorumlog.raft.errors import NotProposed
+from quorumlog.raft.errors import EXIT_BUG, NotProposed
 from quorumlog.raft.hardstate import HardState
 from quorumlog.raft.machine import Sealable
 from quorumlog.raft.proposal import Committed, Proposal
@@ -210,6 +210,8 @@ class Node:
         try:
             event()
         except Fatal as error:
+            if error.exit_code == EXIT_BUG:
+                raise
             self.exit_code = error.exit_code
             self.kill()
 
