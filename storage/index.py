@@ -41,7 +41,9 @@ class Index:
     @classmethod
     def create(cls, file: File, base: int, capacity: int) -> Index:
         """Return an empty index, with room for `capacity` entries or what the file has. Raises NoSpace."""
-        return cls(file, base, _mapped(file, file.size(), capacity), 0)
+        size = file.size()
+        capacity = max(capacity, (size - INDEX_HEADER_BYTES) // INDEX_SLOT.size)
+        return cls(file, base, _mapped(file, size, capacity), 0)
 
     @classmethod
     def load(cls, file: File, base: int) -> Index | None:
@@ -84,6 +86,9 @@ class Index:
         if missing > 0:
             # Another leader's segments may hold more entries than ours would.
             self._remap(self._capacity + max(missing, self._capacity))
+        elif self._data.readonly:
+            # It was sealed, and its segment is in use again.
+            self._remap(self._capacity)
 
     def _remap(self, capacity: int) -> None:
         if self._file is None:
@@ -110,6 +115,8 @@ class Index:
         """
         if self._file is None:
             return
+        if self._data.readonly:
+            self._remap(self._capacity)
         end = INDEX_HEADER_BYTES + self.count * INDEX_SLOT.size
         slots = bytes(self._data[INDEX_HEADER_BYTES:end])
         self._data[:INDEX_HEADER_BYTES] = _header(self.base, chain, self.count, slots)

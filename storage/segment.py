@@ -11,7 +11,7 @@ from pathlib import Path
 
 from quorumlog.storage.errors import Damaged
 from quorumlog.storage.format import SEGMENT_HEADER_BYTES
-from quorumlog.storage.frame import BadFrame, Frame, iterate_frames, parse_frame
+from quorumlog.storage.frame import BadFrame, Frame, count_frames, parse_frame
 from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.index import Index
 from quorumlog.storage.store import Store
@@ -89,13 +89,14 @@ class Segment:
         start, _, _ = self.index.slot(first)
         last = self.index.last_at_or_below(first, start + max_bytes)
         data = self._read_bytes(start, self.end_of(last) - start, first)
-        expected = first
         try:
-            for _ in iterate_frames(data, first):
-                expected += 1
+            count = count_frames(data, first)
         except BadFrame as bad:
-            raise self._damaged(bad, start, expected) from bad
-        return data, last - first + 1
+            number = sum(
+                self.index.slot(index)[0] <= start + bad.position for index in range(first, last + 1)
+            )
+            raise self._damaged(bad, start, first + number - 1) from bad
+        return data, count
 
     def _read_bytes(self, position: int, size: int, index: int) -> bytes:
         try:
