@@ -460,9 +460,10 @@ class Log:
         for base in reversed(self._bases[number + 1 :]):
             self._directory.unlink_if_there(base, "index")
             self._directory.unlink_if_there(base, "log")
+            # One by one: names are lost in any order, and a hole below a segment that stays is damage.
+            self._directory.sync()
             self._sealed.drop(base)
             self._sizes.pop(base, None)
-        self._directory.sync()
         reopened.cut_after(last_index, term, chain)
         self._sizes.pop(reopened.base)
         self._active = reopened
