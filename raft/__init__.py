@@ -23,7 +23,7 @@ How the parts fit, from the outside in:
 The words leader, follower, candidate, term, commit and apply are Raft's. A session is one connection between
 two members; a claim is a follower's "my log is yours up to here"; durable means that fdatasync has returned.
 
-Left out on purpose, with their seams: pre-vote, leadership transfer and the read index (rounds are numbered and
-echoed already), snapshot install (the stub before the first entry carries term and chain), membership changes
-(an entry kind is reserved). docs/raft.md goes through the hazards of the engine one by one.
+Left out for now, with their seams: pre-vote, leadership transfer and the read index (rounds are numbered
+and echoed already), snapshot install (the stub before the first entry carries term and chain), membership
+changes (an entry kind is reserved). docs/raft.md goes through the hazards of the engine one by one.
 """

@@ -35,9 +35,8 @@ VERSION: Final = "0.3.17"
 
 CONTRACT: Final = {
     "attributes": (
-        "raftState", "raftCurrentTerm", "votedForNodeId", "raftLeader", "raftElectionDeadline", "raftCommitIndex",
-        "raftLastApplied", "raftMatchIndex", "newAppendEntriesTime", "commandsWaitingCommit", "connectedNodes",
-        "raftLog", "otherNodes", "selfNode", "lastResponseTime",
+        "raftState", "raftCurrentTerm", "votedForNodeId", "raftLeader", "raftCommitIndex", "raftLastApplied",
+        "raftMatchIndex", "newAppendEntriesTime", "commandsWaitingCommit", "connectedNodes",
     ),
     "overridden": (
         "getEntries", "sendAppendEntries", "applyLogEntries", "deleteEntriesFrom", "doApplyCommand",
@@ -145,7 +144,7 @@ syncobj_module.PIPE_NOTIFIER_ENABLED = False
 
 
 def install_time(monotonic: Callable[[], float], random: Any) -> None:
-    """Give every engine of this process another clock (seconds) and another random module (for simulations)."""
+    """Give every engine of this process another clock (seconds) and another random module."""
     syncobj_module.monotonicTime = monotonic
     syncobj_module.random = random
 

@@ -37,7 +37,7 @@ class HardState:
     """
 
     def __init__(self, files: FileSystem, path: Path, *, log_is_empty: bool) -> None:
-        """Read `path`. Raises DamagedHardState where it is unreadable, or missing beside a log with entries."""
+        """Read `path`. Raises DamagedHardState where it is unreadable, or missing beside a log."""
         self._files = files
         self._path = path
         self.term = 0

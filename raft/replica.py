@@ -338,16 +338,14 @@ class Replica:
             self._send(peer_id, vote=Vote())
         else:
             assert kind == "next_node_idx", f"the engine sends {kind}"
-            assert message["success"] and not message["reset"], (
-                "admission lets only what matches reach the engine"
-            )
+            assert message["success"], "admission lets only what matches reach the engine"
 
     def core_wants_append(self) -> None:
         self._append_due = True
         self._wake()
 
     def core_durable_index(self) -> int:
-        """What this node may count of its own copy: what is durable; under a weaker policy, what is written."""
+        """What this node may count of its own copy: the durable part; under a weaker policy, all of it."""
         if self.machine.sync_policy == entry_pb2.SYNC_ALWAYS:
             return self.log.durable_index
         return self.log.last_index

@@ -145,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
 class Transport:
     """All connections of one node.
 
-    - At most one session per peer; `listener` hears of its opening before and of its closing after its messages.
+    - At most one session per peer; `listener` hears of its opening first and of its closing last.
     - Only members (`config.peers`) get a session.
     """
 

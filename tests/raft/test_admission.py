@@ -114,7 +114,7 @@ logs = st.lists(st.integers(0, 2), max_size=8).map(
 @settings(max_examples=300)
 @given(logs, logs, st.data())
 def test_admission_is_what_raft_says(own: list[int], leaders: list[int], data: st.DataObject) -> None:
-    """Against the definition: match at the previous entry, delete from the first conflict only, append the rest."""
+    """Against the definition: match the previous entry, delete from the first conflict only, append."""
     common = 0
     while common < min(len(own), len(leaders)) and own[common] == leaders[common]:
         common += 1

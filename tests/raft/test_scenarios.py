@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from functools import partial
+
 import pytest
 
 from quorumlog.proto import entry_pb2
@@ -27,10 +30,10 @@ def committed(cluster: Cluster, leader: Node, count: int = 1, size: int = 100) -
     """Propose one after the other and wait for each."""
     results = []
     for _ in range(count):
-        outcome = cluster.propose(leader, size)
-        cluster.run_until(lambda: bool(outcome))
-        assert isinstance(outcome[0], Committed), outcome
-        results.append(outcome[0])
+        outcomes = cluster.propose(leader, size)
+        cluster.run_until(partial(bool, outcomes))
+        assert isinstance(outcomes[0], Committed), outcomes
+        results.append(outcomes[0])
     return results
 
 
@@ -256,17 +259,15 @@ class TestDurability:
         """Hazard 3 (seen): a sync finishing over a truncation."""
         old = cluster.await_leader()
         cluster.run_until(cluster.converged)
-        base = up(old).journal.last_index
+        base, term = up(old).journal.last_index, up(old).core.term
         old.disk_delay = (3.0, 3.0)
         cluster.isolate(old.name)
         cluster.propose(old)
         cluster.run(0.1)  # written and its sync begun
         assert up(old).log.durable_index == base < up(old).journal.last_index
         cluster.run_until(lambda: cluster.leader not in (None, old))
-        new = cluster.leader
-        assert new is not None
         cluster.heal()
-        cluster.run_until(lambda: up(old).journal.term_at(base + 1) == up(new).core.term, seconds=2.5)
+        cluster.run_until(lambda: up(old).journal.term_at(base + 1) not in (None, term), seconds=2.5)
         assert up(old).log.durable_index == base
         cluster.run_until(cluster.converged, seconds=60.0)
         cluster.check()
@@ -276,7 +277,7 @@ class TestDurability:
         leader = cluster.await_leader()
         committed(cluster, leader)
         victim = followers_of(cluster, leader)[0]
-        victim.disk.fail_syncs()
+        victim.disk.fail("fdatasync", errno.EIO)
         outcome = cluster.propose(leader)
         cluster.run_until(lambda: bool(outcome))
         assert isinstance(outcome[0], Committed)
@@ -362,12 +363,16 @@ class TestCommit:
         victim.kill()
         monkeypatch.setattr(replica, "APPLY_ENTRIES_PER_TICK", 4)
         victim.start()
-        largest = 0
-        while not cluster.converged():
+        tick, steps = up(victim).tick, []
+
+        def measured() -> None:
             before = up(victim).core.applied_index
-            cluster.run(0.0005)
-            largest = max(largest, up(victim).core.applied_index - before)
-        assert 0 < largest <= 16  # a few ticks at most in half a millisecond
+            tick()
+            steps.append(up(victim).core.applied_index - before)
+
+        monkeypatch.setattr(up(victim), "tick", measured)
+        cluster.run_until(cluster.converged)
+        assert max(steps) == 4
 
 
 class TestElections:
@@ -428,7 +433,9 @@ class TestLiveness:
         """Hazard 22 (seen): as shipped, resets of a pipelined tail undo each other for ever."""
         old = cluster.await_leader()
         committed(cluster, old)
-        cluster.isolate(old.name)
+        cluster.run_until(cluster.converged)
+        for other in followers_of(cluster, old):  # silent, but not broken: the sessions stay
+            cluster.blocked |= {(old.name, other.name), (other.name, old.name)}
         for _ in range(30):
             cluster.propose(old, size=300_000)
             cluster.run(0.001)
@@ -445,6 +452,7 @@ class TestLiveness:
 
         cluster.intercept = count
         cluster.heal()
+        up(new).core.adopt_term(up(new).core.term + 1, old.name)  # whoever leads next probes at its own end
         cluster.run_until(cluster.converged)
         assert 0 < resets < 10
         cluster.check()
@@ -463,7 +471,7 @@ class TestLiveness:
         """Hazard 26, row 13: asked before the engine hears of it."""
         leader = cluster.await_leader()
         committed(cluster, leader)
-        leader.disk.fill()
+        leader.disk.capacity = leader.disk.used()
         refused = False
         for _ in range(200):
             outcome = cluster.propose(leader, size=5000)
@@ -474,7 +482,7 @@ class TestLiveness:
         assert refused
         assert up(leader).alarms.raised == {"DISK_FULL"}
         assert cluster.leader is leader
-        leader.disk.free()
+        leader.disk.capacity = 1 << 40
         committed(cluster, leader, 3, size=5000)
         assert up(leader).alarms.raised == set()
         cluster.run_until(cluster.converged)
@@ -483,11 +491,11 @@ class TestLiveness:
     def test_a_full_follower_does_not_hold_the_others(self, cluster: Cluster) -> None:
         leader = cluster.await_leader()
         full = followers_of(cluster, leader)[0]
-        full.disk.fill()
+        full.disk.capacity = full.disk.used()
         committed(cluster, leader, 60, size=5000)
         assert up(full).alarms.raised == {"DISK_FULL"}
         assert cluster.leader is leader
-        full.disk.free()
+        full.disk.capacity = 1 << 40
         cluster.run_until(cluster.converged)
         cluster.check()
 

@@ -129,7 +129,7 @@ class Worker:
         error: BaseException | None = None
         try:
             work()
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 (whatever it is, it is handed on)
             error = caught
         done(error)
 
@@ -182,7 +182,7 @@ class Node:
         """Stop at once; a power loss also takes what was not synced."""
         assert self.replica is not None
         self.replica = None
-        self.disk = self.disk.power_loss(self.cluster.random) if power_loss else self.disk.after_kill()
+        self.disk = self.disk.after_power_loss(self.cluster.random) if power_loss else self.disk.after_kill()
         self.cluster.drop_connections(self.name)
 
     def pause(self, seconds: float) -> None:
