@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from quorumlog.client.errors import QuorumlogError
 from quorumlog.proto import batch_pb2
@@ -192,6 +192,10 @@ class PendingBatch:
 
     def _encode(self) -> tuple[batch_pb2.BatchHeader, bytes]:
         first = self._timestamps[0]
+        if not self._keys:  # of_values
+            return encode_values(
+                cast(Sequence[bytes], self._values), first, self.codec, max_record_bytes=UNLIMITED
+            )
         values = [value for value in self._values if value is not None]
         plain = not self._headers and len(values) == self.count
         if plain and not any(key is not None for key in self._keys) and _all_equal(self._timestamps):

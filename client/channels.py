@@ -7,9 +7,11 @@ from typing import Any
 
 import grpc.aio
 
-from quorumlog.proto import service_pb2_grpc
+from quorumlog.proto import service_pb2, service_pb2_grpc
 
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024  # a batch of 8 MiB fits an answer of several; the same at the server
+
+_PRODUCE_STREAM = "/quorumlog.v1.Log/ProduceStream"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -38,6 +40,7 @@ class Stubs:
     log: Any
     topics: Any
     cluster: Any
+    produce_stream: Any  # Log.ProduceStream, whose requests are given as bytes: see wire.py
 
 
 class Channels:
@@ -56,6 +59,9 @@ class Channels:
                 service_pb2_grpc.LogStub(channel),  # type: ignore[no-untyped-call]
                 service_pb2_grpc.TopicsStub(channel),  # type: ignore[no-untyped-call]
                 service_pb2_grpc.ClusterStub(channel),  # type: ignore[no-untyped-call]
+                channel.stream_stream(
+                    _PRODUCE_STREAM, response_deserializer=service_pb2.ProduceResponse.FromString
+                ),
             )
             self._channels[address] = channel, stubs
         return self._channels[address][1]

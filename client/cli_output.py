@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # Wide enough for every column: what is not a terminal has no width, and a cut-off value helps nobody.
 _PIPE_COLUMNS = 1000
+
+_NUMBER = re.compile(r"\d[\d.,]*( \w+)?")  # with a unit, or a range
 
 
 def print_json(value: Any) -> None:
@@ -44,8 +47,9 @@ def note(text: str) -> None:
 def print_error(error: QuorumlogError) -> None:
     """Print what went wrong, who was asked, and what to do next."""
     note(f"error: {error.message}")
-    for attempt in error.attempts:
-        note(f"  tried {attempt}")
+    if len(error.attempts) > 1 or not error.answered:
+        for attempt in error.attempts:
+            note(f"  tried {attempt}")
     if error.hint:
         note(f"hint: {error.hint}")
 
@@ -69,12 +73,17 @@ def lasting(duration_ms: int) -> str:
     return f"{seconds} s"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return "1 record", "2,000 records"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _text(cell: object) -> str:
     return "" if cell is None else str(cell)
 
 
 def _is_numeric(cell: str) -> bool:
-    return not cell or cell[0].isdecimal()
+    return not cell or _NUMBER.fullmatch(cell) is not None
 
 
 def _plain(value: object) -> object:

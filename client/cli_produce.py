@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import note, print_error, print_json
+from quorumlog.client.cli_output import counted, note, print_error, print_json
 
 if TYPE_CHECKING:
     from quorumlog.client.batches import BatchMetadata, RecordMetadata
@@ -124,7 +124,7 @@ class Sending:
             return
         seconds = time.monotonic() - self._start_s
         rate = f"{self.acknowledged / seconds:,.0f} records/s" if seconds > 0 else ""
-        parts = [f"{self.acknowledged} records acknowledged in {seconds:.2f} s ({rate})"]
+        parts = [f"{counted(self.acknowledged, 'record')} acknowledged in {seconds:.2f} s ({rate})"]
         parts += [f"{self.skipped} too long"] if self.skipped else []
         parts += ["some were not delivered"] if self.failed else []
         note("; ".join(parts))

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import note, print_json, print_table
+from quorumlog.client.cli_output import counted, note, print_json, print_table
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,8 +57,7 @@ async def _create(options: argparse.Namespace) -> int:
         print_json(created)
     else:
         for topic in created:
-            count = len(topic.partitions)
-            print(f"{topic.name}: {count} partition{'s' if count != 1 else ''}")
+            print(f"{topic.name}: {counted(len(topic.partitions), 'partition')}")
     return 0
 
 

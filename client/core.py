@@ -30,6 +30,7 @@ from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.retries import MAX_ATTEMPTS_KEPT, Backoff, unique
 from quorumlog.client.stream import Identity, PartitionStream
 from quorumlog.client.translate import from_failure
+from quorumlog.client.wire import produce_request, topic_batch
 from quorumlog.proto import batch_pb2, entry_pb2, service_pb2
 from quorumlog.proto.batch import MAX_RECORD_BYTES
 
@@ -169,30 +170,30 @@ class ProducerCore:
         self.buffered_bytes += counted
         return batch
 
-    def next_request(self, now_s: float) -> tuple[Request, service_pb2.ProduceRequest] | None:
-        """Return what to send now, if anything. It counts as sent."""
+    def next_request(self, now_s: float, timeout_ms: int = 0) -> bytes | None:
+        """Return the ProduceRequest to send now, if any. It counts as sent."""
         if now_s < self.not_before_s or len(self.in_flight) >= MAX_REQUESTS:
             return None
-        message = service_pb2.ProduceRequest()
         taken: list[PendingBatch] = []
+        pieces: list[bytes] = []
         size = 0
         for key, stream in list(self._active.items()):
             if size >= REQUEST_BYTES:
                 break
             if not stream.ready or not self._identified(stream):
                 continue
-            batch = self._take(stream, message)
+            batch, wire = _take(stream)
             taken.append(batch)
+            pieces += wire
             size += len(batch.body)
             del self._active[key]  # to the end: every partition gets its turn
             self._active[key] = stream
         if not taken:
             return None
         request = Request(self._next_correlation, taken, now_s)
-        message.correlation = request.correlation
         self._next_correlation += 1
         self.in_flight.append(request)
-        return request, message
+        return produce_request(pieces, request.correlation, timeout_ms)
 
     def on_identity(self, producer_id: int, epoch: int) -> None:
         """Take the producer id that OpenProducer gave."""
@@ -313,17 +314,6 @@ class ProducerCore:
         stream.identity = stream.identity or self._identity
         return True
 
-    def _take(self, stream: PartitionStream, message: service_pb2.ProduceRequest) -> PendingBatch:
-        batch = stream.take()
-        assert stream.identity is not None
-        message.batches.add(
-            topic=batch.topic,
-            partition=batch.partition,
-            header=batch.wire_header(stream.identity.producer_id, stream.identity.epoch),
-            body=batch.body,
-        )
-        return batch
-
     def _on_refusal(
         self, stream: PartitionStream, batch: PendingBatch, error: QuorumlogError, now_s: float, address: str
     ) -> None:
@@ -336,6 +326,13 @@ class ProducerCore:
             self.on_failure(error, now_s)
         if isinstance(error, errors.NotLeader | errors.NoLeader | errors.ShuttingDown):
             self.redirect = error
+
+
+def _take(stream: PartitionStream) -> tuple[PendingBatch, list[bytes]]:
+    batch = stream.take()
+    assert stream.identity is not None
+    header = batch.wire_header(stream.identity.producer_id, stream.identity.epoch)
+    return batch, topic_batch(batch.topic, batch.partition, header, batch.body)
 
 
 def _metadata(batch: PendingBatch, result: service_pb2.ProduceResult, policy: str) -> BatchMetadata:

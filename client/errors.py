@@ -71,7 +71,7 @@ class QuorumlogError(Exception):
         self.answered = False  # True: a node said so; False: it was found out here
 
     def __str__(self) -> str:
-        if not self.attempts:
+        if not self.attempts or (self.answered and len(self.attempts) == 1):
             return self.message
         tried = "; ".join(str(attempt) for attempt in self.attempts)
         return f"{self.message} (tried {tried})"
@@ -179,7 +179,18 @@ class UnknownTopic(InvalidRequest):
     """There is no topic of that name."""
 
     code = "UNKNOWN_TOPIC"
-    default_hint = "create it: quorumlog topic create NAME; see what there is: quorumlog topic ls"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: Sequence[Attempt] = (),
+        metadata: Mapping[str, str] | None = None,
+        hint: str = "",
+    ) -> None:
+        name = (metadata or {}).get("topic", "NAME")
+        default = f"create it: quorumlog topic create {name}; see what there is: quorumlog topic ls"
+        super().__init__(message, attempts=attempts, metadata=metadata, hint=hint or default)
 
 
 class UnknownPartition(InvalidRequest):

@@ -264,11 +264,10 @@ class AsyncProducer:
             if self._core.needs_identity:
                 await self._open_producer()
             call = self._call or self._open_stream()
-            item = self._core.next_request(time.monotonic())
-            if item is None:
+            request = self._core.next_request(time.monotonic(), self._connection.options.attempt_timeout_ms)
+            if request is None:
                 break
-            item[1].timeout_ms = self._connection.options.attempt_timeout_ms
-            if not await _written(call, item[1]):
+            if not await _written(call, request):
                 break  # the reader learns why, and tells the core
         self._arm()
 
@@ -285,7 +284,7 @@ class AsyncProducer:
         target = self._connection.endpoints.for_write(time.monotonic(), options.route)
         metadata = NO_FORWARD if target.no_forward else None
         self._target = target
-        self._call = self._connection.stubs(target.address).log.ProduceStream(metadata=metadata)
+        self._call = self._connection.stubs(target.address).produce_stream(metadata=metadata)
         self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(self._call, target))
         return self._call
 
@@ -414,7 +413,7 @@ class _Redirected(Exception):
         self.error = error
 
 
-async def _written(call: Any, request: service_pb2.ProduceRequest) -> bool:
+async def _written(call: Any, request: bytes) -> bool:
     try:
         await call.write(request)
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

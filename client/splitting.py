@@ -16,19 +16,15 @@ def split_values(
 
     Raises RecordTooLarge before anything is yielded, TypeError where a value is not bytes.
     """
-    _check(values, max_record_size)
-    ends = list(accumulate(map(len, values)))
+    for kind in set(map(type, values)):
+        if not issubclass(kind, bytes):
+            raise TypeError(f"values: expected bytes, got {kind.__name__}")
+    sizes = list(map(len, values))
+    if max(sizes, default=0) > max_record_size:
+        raise RecordTooLarge(f"record: at most {max_record_size} bytes, got {max(sizes)}")
+    ends = list(accumulate(sizes))
     first, before = 0, 0
     while first < len(values):
         last = max(bisect_right(ends, before + max_batch_size, lo=first), first + 1)
         yield values[first:last], ends[last - 1] - before
         first, before = last, ends[last - 1]
-
-
-def _check(values: Sequence[bytes], max_record_size: int) -> None:
-    for kind in set(map(type, values)):
-        if not issubclass(kind, bytes):
-            raise TypeError(f"values: expected bytes, got {kind.__name__}")
-    largest = max(map(len, values), default=0)
-    if largest > max_record_size:
-        raise RecordTooLarge(f"record: at most {max_record_size} bytes, got {largest}")
