@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from quorumlog.proto.checksum import Buffer
+from quorumlog.storage.errors import SyncFailed
 
 # Of one pwritev; Linux takes no more (UIO_MAXIOV).
 MAX_BUFFERS = 1024
@@ -244,14 +245,20 @@ def write_all(file: File, data: Buffer, position: int) -> None:
 def replace_file(files: FileSystem, path: Path, data: Buffer) -> None:
     """Put `data` under a name, whole or not at all, whenever the power goes; durable on return.
 
-    An OSError with ENOSPC leaves the file as it was; any other leaves it unknown.
+    Raises OSError with the file as it was, SyncFailed where what is there is not known.
     """
     temporary = path.with_name(path.name + ".tmp")
     file = files.open(temporary, create=True)
     write_all(file, data, 0)
-    file.fsync()
+    try:
+        file.fsync()
+    except OSError as error:
+        raise SyncFailed(f"{temporary.name}: fsync: {error}") from error
     files.rename(temporary, path)
-    files.sync_directory(path.parent)
+    try:
+        files.sync_directory(path.parent)
+    except OSError as error:
+        raise SyncFailed(f"{path.name}: fsync of its directory: {error}") from error
 
 
 def read_file(files: FileSystem, path: Path) -> bytes | None:

@@ -235,6 +235,9 @@ class Log:
             return active
         bases = self._bases
         number = bisect_right(bases, index) - 1
+        if number == len(bases) - 1 and self.recovery.fenced:
+            # It may have been there: behind a bad header there is no telling.
+            raise self.recovery.fenced[-1]
         if number < 0 or number == len(bases) - 1:
             raise OutOfLog(index, self.first_index, self.last_index)
         segment = self._get_sealed(bases, number, active)
@@ -262,6 +265,9 @@ class Log:
             damage = Damaged(file_name(base, "log"), 0, base, "the file is missing")
             self.report(damage)
             raise damage from error
+        except OSError as error:
+            # Not remembered: too many open files, say, will pass.
+            raise Damaged(file_name(bases[number], "log"), 0, None, f"cannot be read: {error}") from error
 
     # Appending
 
@@ -288,7 +294,7 @@ class Log:
                 self._spare.check_room(needed - self._active.store.allocated, urgent)
                 self._active.store.allocate(needed)
             self._active.index.reserve(count)
-        except OSError as error:
+        except (OSError, SyncFailed) as error:
             raise self._fail(error) from error
 
     @property
@@ -297,8 +303,11 @@ class Log:
         return not self._spare.is_ready and self._active.store.end * 2 > self._options.segment_bytes
 
     def prepare_next(self) -> None:
-        """Preallocate the next segment, in any thread. Raises NoSpace."""
-        self._spare.prepare(0, False)
+        """Preallocate the next segment, in any thread. Raises NoSpace or SyncFailed."""
+        try:
+            self._spare.prepare(0, False)
+        except SyncFailed as error:
+            raise self._fail(error) from error
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Append entries that continue the log; they are durable only after a sync.
@@ -493,13 +502,19 @@ class Log:
         next_base = bases[number]
         assert self._durable >= next_base - 1, f"seal up to {next_base}: durable is {self._durable}"
         data = view.to_bytes(next_base) if isinstance(view, ActiveView) else view
-        self._derived.write_view(base, data)
+        try:
+            self._derived.write_view(base, data)
+        except SyncFailed as error:
+            raise self._fail(error) from error
         self.write_state(next_base, state)
 
     def write_state(self, base: int, state: bytes) -> None:
         """Write the state as of `base - 1`, where `base` is a segment's. Raises NoSpace or SyncFailed."""
         assert base in self._bases, f"{base} is no segment's base"
-        self._derived.write_state(base, state)
+        try:
+            self._derived.write_state(base, state)
+        except SyncFailed as error:
+            raise self._fail(error) from error
 
     def load_state(self) -> tuple[int, bytes | None]:
         """Return the newest usable state and the base that it stands before: replay starts there.
@@ -541,8 +556,8 @@ class Log:
         path = self._directory.path.parent / MANIFEST_NAME
         try:
             replace_file(self._directory.files, path, manifest.encode(self._identity))
-        except OSError as error:
-            if error.errno in NO_SPACE_ERRORS:
+        except (OSError, SyncFailed) as error:
+            if isinstance(error, OSError) and error.errno in NO_SPACE_ERRORS:
                 raise NoSpace(f"manifest: {error}") from error
             raise self._fail(error) from error
 

@@ -129,6 +129,9 @@ class LastSegment:
                 f"{self._name}: crc of {end} bytes: {cached:#010x} synced, {stored:#010x} read back"
             )
         active.watermark.raise_to(end)
+        # From now on a bad frame among these is damage, even if nothing is ever appended here again.
+        active.watermark.record()
+        active.sync_data()
 
     def _index_of(self, found: Scanned, capacity: int) -> Index:
         """Make the index anew, in the place of the old one, whose space is there already."""

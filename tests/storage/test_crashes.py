@@ -135,7 +135,7 @@ def test_a_script_that_is_not_killed_leaves_what_its_model_says(script: Script) 
     model.check()
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+@pytest.mark.parametrize("seed", [None, 1, 2])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_kill_at_every_step_recovers(script: Script, seed: int | None) -> None:
     """Seed None: the process alone is killed. Otherwise the power goes, and the seed says what is lost."""
@@ -162,7 +162,7 @@ def _unborn() -> Model:
     return Model(SimulatedDisk())
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_work_with_crashes_never_loses_what_was_synced(seed: int) -> None:
     rng = random.Random(seed)
     print("seed", seed)

@@ -271,7 +271,7 @@ class SimulatedDisk:
 
     def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
         """See storage.files."""
-        self.call("open", path)
+        self.call("create" if create else "open", path)
         inode = self.names.get(path)
         if create:
             if self.step("create", path):
