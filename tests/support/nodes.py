@@ -263,8 +263,8 @@ class NodeCluster:
         self._observer.wait_until_applied(raft_index, among or self.running, units)
 
     def logs(self) -> str:
-        """The end of every node's log: what a failing test shows."""
-        return "\n".join(node.log_tail() for node in self)
+        """What every node says of itself and the end of its log: what a failing test shows."""
+        return "\n".join(f"{self.status(node.node_id)}\n{node.log_tail()}" for node in self)
 
 
 def free_ports(count: int) -> list[int]:
