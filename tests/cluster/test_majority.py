@@ -59,6 +59,21 @@ def test_a_leader_that_sleeps_through_an_election_follows_the_new_one(cluster: N
             assert b"sleeper-0" in cluster.replica(node.node_id).values(TOPIC, at_least_index=latest)
 
 
+def test_a_producer_goes_on_through_a_node_that_no_longer_leads(cluster: NodeCluster) -> None:
+    cluster.replica("n1").create_topic(TOPIC)
+    sleeper = cluster.wait_for_leader()
+    # It knows no other node and leaves forwarding to this one, before and after it steps down.
+    with Load("load", [cluster[sleeper].client_address], TOPIC, route="any") as load:
+        load.wait_for_more()
+        cluster[sleeper].pause()
+        cluster.wait_for_leader([name for name in cluster.running if name != sleeper])
+        cluster[sleeper].resume()
+        load.wait_for_more()
+        promised = load.finish()
+    for node in cluster:
+        check_replica(cluster.replica(node.node_id), TOPIC, promised)
+
+
 def test_sleeping_followers_stop_the_leader_from_acknowledging(cluster: NodeCluster) -> None:
     cluster.wait_until_applied(cluster.replica("n1").create_topic(TOPIC))
     leader = cluster.wait_for_leader()
