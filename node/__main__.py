@@ -20,10 +20,11 @@ import uvloop
 
 from quorumlog.node.config import Config, ConfigError, add_flags, build, effective, gather
 from quorumlog.node.directory import DirectoryRefused
+from quorumlog.node.machine import UnknownEntry
 from quorumlog.node.server import build as build_node
 from quorumlog.node.server import stop_requested
 from quorumlog.raft.errors import EXIT_DAMAGED, DamagedHardState
-from quorumlog.storage.errors import CannotOpen, Damaged, StorageError
+from quorumlog.storage.errors import Damaged, StorageError
 
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 2
@@ -61,7 +62,7 @@ def run(config: Config) -> int:
     except (DamagedHardState, Damaged) as error:
         logger.critical("cannot start: %s", error)
         return EXIT_DAMAGED
-    except (ConfigError, DirectoryRefused, CannotOpen, StorageError, OSError) as error:
+    except (ConfigError, DirectoryRefused, UnknownEntry, StorageError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return EXIT_CANNOT_START
     return 0

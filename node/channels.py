@@ -1,7 +1,7 @@
 """gRPC channels to other nodes' client addresses, kept open and shared by all calls.
 
 A channel reconnects by itself. The options below make it notice a dead or unreachable node within about
-two seconds, which a forwarded call would otherwise wait out until its deadline.
+three seconds, which a forwarded call would otherwise wait out until its deadline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPTIONS = (
     # Peers are reached directly: a proxy variable in the environment is meant for other traffic.
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 1_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 2_000),  # a busy machine is late at times
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # also the time given to one attempt

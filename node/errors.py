@@ -72,6 +72,7 @@ _EXCEPTIONS: tuple[tuple[type[Exception], Reason], ...] = (
     (raft_errors.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
     (storage_errors.NoSpace, Reason.NO_SPACE),
     (storage_errors.Damaged, Reason.DATA_DAMAGED),
+    (storage_errors.OutOfLog, Reason.OFFSET_OUT_OF_RANGE),  # retention was faster than the reader
     (batch.BadChecksum, Reason.BAD_CHECKSUM),
     (batch.BatchTooLarge, Reason.BATCH_TOO_LARGE),
     (batch.BadBatch, Reason.BAD_BATCH),

@@ -27,6 +27,7 @@ METHOD = "/quorumlog.v1.Log/ProduceStream"
 # Enough to keep the disk and the network busy at any size of request; bounds what one stream may hold.
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 32 * 1024 * 1024
+WINDOW_BATCHES = 4096  # each is a task
 
 
 class ProduceStreams:
@@ -66,6 +67,28 @@ class _Waiting:
     size: int
 
 
+@dataclass(slots=True)
+class _Window:
+    """What one stream has under way. A request larger than the window goes alone."""
+
+    requests: int = 0
+    batches: int = 0
+    size: int = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether another request of so many bytes may begin."""
+        if self.requests == 0:
+            return True
+        is_full = self.requests >= WINDOW_REQUESTS or self.batches >= WINDOW_BATCHES
+        return not is_full and self.size + size <= WINDOW_BYTES
+
+    def add(self, waiting: _Waiting, sign: int) -> None:
+        """Count a request that begins (1) or was answered (-1)."""
+        self.requests += sign
+        self.batches += sign * len(waiting.begun.outcomes)
+        self.size += sign * waiting.size
+
+
 class _Pipeline:
     """One stream on the leader. What was begun and is not answered stands in `_waiting`, in order."""
 
@@ -75,8 +98,7 @@ class _Pipeline:
         self._waiting: asyncio.Queue[_Waiting | None] = (
             asyncio.Queue()
         )  # bounded by the window; None: no more
-        self._count = 0
-        self._bytes = 0
+        self._window = _Window()
         self._answered = Signal()
         self._reader: asyncio.Task[None] | None = None
 
@@ -86,8 +108,7 @@ class _Pipeline:
         try:
             while (waiting := await self._waiting.get()) is not None:
                 await self._call.write(await self._producing.finish(waiting.begun))
-                self._count -= 1
-                self._bytes -= waiting.size
+                self._window.add(waiting, -1)
                 self._answered.fire()
             await self._end()
         finally:
@@ -102,15 +123,13 @@ class _Pipeline:
     async def _read(self) -> None:
         try:
             while (raw := await self._call.read()) is not None:
-                while (
-                    self._count >= WINDOW_REQUESTS or self._bytes + len(raw) > WINDOW_BYTES > self._bytes > 0
-                ):
+                while not self._window.has_room(len(raw)):
                     await self._answered.wait(self._answered.count)
                 request = parse(service_pb2.ProduceRequest, raw)
                 begun = self._producing.begin(request, self._producing.timeout_s(request))
-                self._count += 1
-                self._bytes += len(raw)
-                self._waiting.put_nowait(_Waiting(begun, len(raw)))
+                waiting = _Waiting(begun, len(raw))
+                self._window.add(waiting, 1)
+                self._waiting.put_nowait(waiting)
         finally:
             self._waiting.put_nowait(None)
 

@@ -27,8 +27,9 @@ MAX_BYTES = 8 * 1024 * 1024  # as much as one batch may need anyway
 MAX_BATCHES = 512
 # Reading across a gap costs less than another system call (about 4 us) up to here.
 _GAP_BYTES = 16 * 1024
-# What was just written is in the page cache, and reading this much of it takes less than a change of threads.
+# What was just written is in the page cache, and so much is read sooner than threads are changed.
 _INLINE_BYTES = 64 * 1024
+_INLINE_BATCHES = 16
 
 _BATCHES_TAG = b"\x0a"  # FetchResponse.batches, length-delimited
 _BODY_TAG = b"\x22"  # FetchedBatch.body, length-delimited; its last field
@@ -106,7 +107,8 @@ class Reader:
             applied_index=self._machine.applied_index,
         ).SerializeToString()
         size = sum(row.body_size for _, row in selected)
-        if size <= _INLINE_BYTES and all(base == self._machine.active_base for base, _ in selected):
+        is_recent = not selected or selected[0][0] == self._machine.active_base
+        if is_recent and size <= _INLINE_BYTES and len(selected) <= _INLINE_BATCHES:
             return self._assemble(selected, tail)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._assemble, selected, tail)
@@ -118,10 +120,21 @@ class Reader:
             data = self._log.read_body(base, start, run[-1].position + run[-1].body_size - start)
             for row in run:
                 body = data[row.position - start : row.position - start + row.body_size]
-                _check(base, row, body)
+                self._check(base, row, body)
                 pieces += _fetched(row, body)
         pieces.append(tail)
         return b"".join(pieces)
+
+    def _check(self, base: int, row: BatchRow, body: bytes) -> None:
+        if len(body) != row.body_size:
+            reason = f"body: expected {row.body_size} bytes, got {len(body)}"
+        elif (actual := crc32c(body)) != row.body_crc:
+            reason = f"body crc: expected {row.body_crc:#010x}, got {actual:#010x}"
+        else:
+            return
+        damage = Damaged(f"{base:020}.log", row.position, row.raft_index, reason)
+        self._log.report(damage)
+        raise damage
 
 
 def bounded_bytes(asked: int) -> int:
@@ -141,16 +154,6 @@ def _runs(selected: Sequence[Located]) -> Iterator[tuple[int, list[BatchRow]]]:
         run_base, end = base, row.position + row.body_size
     if run:
         yield run_base, run
-
-
-def _check(base: int, row: BatchRow, body: bytes) -> None:
-    if len(body) != row.body_size:
-        reason = f"body: expected {row.body_size} bytes, got {len(body)}"
-    elif (actual := crc32c(body)) != row.body_crc:
-        reason = f"body crc: expected {row.body_crc:#010x}, got {actual:#010x}"
-    else:
-        return
-    raise Damaged(f"{base:020}.log", row.position, row.raft_index, reason)
 
 
 def _fetched(row: BatchRow, body: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes]:

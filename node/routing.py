@@ -25,6 +25,8 @@ from quorumlog.node.signals import Signal
 from quorumlog.raft.engine import Engine, Role
 from quorumlog.raft.errors import Dropped, NotLeader
 
+# Requests that wait here for the leader's answer, together: the leader bounds its own queue, not ours.
+_FORWARDING_BYTES = 64 * 1024 * 1024
 # Between attempts while nothing is heard of a change: the other node may know of it first.
 _PAUSE_S = 0.02
 # Then it is asked again who leads: the one named may have just died. Connecting goes on meanwhile.
@@ -60,6 +62,7 @@ class Router:
         self._engine = engine
         self._channels = channels
         self._leader_wait_s = leader_wait_s
+        self._forwarding_bytes = 0
         self._changed = Signal()
         engine.on_role.append(self._on_role)
         engine.on_applied.append(self._on_applied)
@@ -119,6 +122,16 @@ class Router:
         return await self._forward(write, left_s)
 
     async def _forward(self, write: Write, left_s: float) -> bytes:
+        size = len(write.raw)
+        if self._forwarding_bytes + size > _FORWARDING_BYTES:
+            raise Refusal(Reason.BUSY, f"{self._forwarding_bytes} bytes wait here for the leader's answer")
+        self._forwarding_bytes += size
+        try:
+            return await self._ask_leader(write, left_s)
+        finally:
+            self._forwarding_bytes -= size
+
+    async def _ask_leader(self, write: Write, left_s: float) -> bytes:
         address = self._leader_address()
         channel = await self._channels.ready(address, min(left_s, _CONNECT_S))
         if channel is None:

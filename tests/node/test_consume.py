@@ -228,6 +228,7 @@ async def test_a_damaged_body_is_never_served(node: LocalNode, tmp_path: Path) -
         assert error_info(caught.value).reason == "DATA_DAMAGED"
         assert ".log, position " in caught.value.details()
     assert values_in(await node.fetch("orders", 2)) == values[2:]
+    assert node.engine.log.damage, "storage knows of it, too"
 
 
 def damage(data: Path, value: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from quorumlog.node import routing as routing_module
 from quorumlog.proto import entry_pb2, service_pb2
 from quorumlog.raft.engine import Role
 from quorumlog.raft.errors import Busy, NotLeader, OutcomeUnknown
@@ -133,6 +134,24 @@ async def test_leadership_lost_at_the_last_moment_is_no_failure_of_the_call(pair
     assert (await follower.produce(batch_of("orders"))).base_offset == 0
     leader.engine.failures.append(NotLeader("n2", follower.address, 9))
     assert (await leader.produce(batch_of("orders"))).base_offset == 1
+
+
+async def test_what_waits_for_the_leader_s_answer_is_bounded(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    monkeypatch.setattr(routing_module, "_FORWARDING_BYTES", 100_000)
+    leader.engine.hold()
+    large = batch_of("orders", [bytes(60_000)])
+    first = asyncio.ensure_future(follower.produce(large))
+    await until(lambda: leader.engine.waiting_count == 1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await follower.produce(large)
+    assert error_info(caught.value).reason == "BUSY"
+    leader.engine.release()
+    assert (await first).base_offset == 0
+    assert (await follower.produce(large)).base_offset == 1
 
 
 async def test_two_followers_that_point_at_each_other_do_not_loop(pair: Pair) -> None:

@@ -150,6 +150,16 @@ def test_a_process_says_where_it_serves_and_ends_with_zero(tmp_path: Path, numbe
         assert node.stdout.read() == "", "one line, and nothing else"
 
 
+def test_a_peer_port_in_use_ends_the_process_with_one(tmp_path: Path) -> None:
+    with process(tmp_path / "first") as first:
+        assert first.stdout is not None
+        taken = json.loads(first.stdout.readline())["peer_address"]
+        with process(tmp_path / "second", "--peer-listen", taken) as second:
+            assert second.wait(TIMEOUT_S) == 1
+            assert second.stderr is not None
+            assert "cannot start" in second.stderr.read()
+
+
 def test_a_process_that_cannot_start_says_why_and_ends_with_one(tmp_path: Path) -> None:
     with process(tmp_path / "data", "--cluster", "first") as node:
         assert node.stdout is not None
