@@ -88,7 +88,7 @@ class Log:
         self._durable = self._active.last_index
         self._failure: SyncFailed | None = None
         self._is_closed = False
-        self._truncations = 0  # so that a reader knows that what it read was cut under it
+        self._truncations = 0  # begun and ended: odd while one is under way; readers look at it
 
     @classmethod
     def open(
@@ -224,7 +224,7 @@ class Log:
 
     def _note(self, damage: Damaged, truncations: int, index: int) -> None:
         """What looks damaged may have been cut while it was read: then it is simply not there any more."""
-        if truncations != self._truncations:
+        if truncations % 2 or truncations != self._truncations:
             raise OutOfLog(index, self.first_index, self.last_index) from damage
         self.report(damage)
 
@@ -431,6 +431,7 @@ class Log:
             self._make_room()
         except (OSError, SyncFailed) as error:
             raise self._fail(error) from error
+        self._truncations += 1
 
     def _end_before(self, index: int) -> tuple[int, int]:
         """Return term and chain of the entry before `index`."""
@@ -456,6 +457,7 @@ class Log:
         self._truncations += 1
         self._reopen(number, self.last_index, self.last_term, self.last_chain)
         self._make_room()
+        self._truncations += 1
 
     def _reopen(self, number: int, last_index: int, term: int, chain: int) -> None:
         """Make a sealed segment the active one again, with `last_index` its last entry."""
