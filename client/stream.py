@@ -8,9 +8,10 @@ same order with the same sequences, and is appended once:
 
 What cannot be repaired by sending again (a batch in the middle is refused for good, or its outcome is
 never learned) leaves a hole in the sequences. Then nothing more is sent until all that is under way has
-come back, and what is left is numbered anew:
+come back; then what stands before the hole is sent again until it has ended, and only it; then what is left
+is numbered anew:
 
-    RENUMBER  from the hole on. Under the same producer id where no old copy of what is left can be on its
+    RENUMBER  from the hole on, under the same producer id where no old copy of what is left can be on its
               way; else under a new id, where an old copy cannot be mistaken (and the hole stops it)
     RESTART   under a new producer id; what may have been applied fails as unknown, since under the new id
               the cluster could not recognize it
@@ -99,9 +100,9 @@ class PartitionStream:
         """True when take() would give a batch (under some identity)."""
         if self.draining:
             return False
-        if any(batch.state is State.WAITING for batch in self.window):
+        if self._waiting() is not None:
             return True
-        if len(self.window) >= (WINDOW if self.idempotent else 1):
+        if self._repair or len(self.window) >= (WINDOW if self.idempotent else 1):
             return False
         # A batch that still takes records leaves only when nothing is under way: that is the whole linger.
         return bool(self.closed) or (self.open is not None and self.under_way == 0)
@@ -116,9 +117,7 @@ class PartitionStream:
         """Return the next batch to send, sealed and numbered. Only when `ready` and an identity is set."""
         assert self.ready
         assert self.identity is not None
-        batch = next((each for each in self.window if each.state is State.WAITING), None)
-        if batch is None:
-            batch = self._admit()
+        batch = self._waiting() or self._admit()
         batch.state = State.SENT
         self.under_way += 1
         return batch
@@ -159,6 +158,13 @@ class PartitionStream:
         self._settle()
 
     # What follows is not for callers.
+
+    def _waiting(self) -> PendingBatch | None:
+        """The first batch to be sent again; while a hole is to be repaired, only one before it."""
+        for batch in self.window:
+            if batch.state is State.WAITING:
+                return batch if not self._repair or batch.sequence < self._hole_sequence else None
+        return None
 
     def _next_new(self) -> PendingBatch:
         batch = self.closed[0] if self.closed else self.open
@@ -207,16 +213,16 @@ class PartitionStream:
             self._fail(batch, _unknown(batch, error.message, error.attempts))
         else:
             self._again(batch)
-        self._repair_later(Repair.RESTART)
+        self._repair_later(Repair.RESTART, batch.sequence)
 
     def _fail(self, batch: PendingBatch, error: QuorumlogError) -> None:
         was_sent = batch in self.window
+        if batch.ambiguous:  # an earlier attempt may have been applied, whatever is said now
+            error.outcome_unknown = True
         batch.finish(None, error)
         self._forget(batch)
         if was_sent and self.idempotent:
-            first_hole = self._repair is Repair.NONE or batch.sequence < self._hole_sequence
-            self._hole_sequence = batch.sequence if first_hole else self._hole_sequence
-            self._repair_later(Repair.RESTART if batch.ambiguous else Repair.RENUMBER)
+            self._repair_later(Repair.RESTART if batch.ambiguous else Repair.RENUMBER, batch.sequence)
 
     def _expire(self, batch: PendingBatch, attempts: tuple[errors.Attempt, ...]) -> None:
         if batch.state is State.SENT:
@@ -236,25 +242,29 @@ class PartitionStream:
         if self.open is batch:
             self.open = None
 
-    def _repair_later(self, repair: Repair) -> None:
+    def _repair_later(self, repair: Repair, sequence: int) -> None:
+        self._hole_sequence = min(sequence, self._hole_sequence) if self._repair else sequence
         self._repair = max(self._repair, repair)
         self.draining = True
 
     def _settle(self) -> None:
         while self.window and self.window[0].done:
             self.window.popleft()
-        if self.draining and self.under_way == 0:
+        if self.under_way > 0:
+            return
+        self.draining = False
+        if self._repair and not any(self._before_hole(batch) for batch in self.window):
             self._mend()
-            self.draining = False
+
+    def _before_hole(self, batch: PendingBatch) -> bool:
+        return not batch.done and batch.sequence < self._hole_sequence
 
     def _mend(self) -> None:
         repair, self._repair = self._repair, Repair.NONE
-        if repair is Repair.NONE:
-            return
         if repair is Repair.RESTART:
             for batch in [each for each in self.window if each.ambiguous and not each.done]:
                 batch.finish(None, _unknown(batch, "a batch before it was lost", ()))
-        self.window = deque(batch for batch in self.window if not batch.done)
+        self.window = deque(batch for batch in self.window if not batch.done)  # all behind the hole
         if repair is Repair.RENUMBER and not any(batch.ambiguous for batch in self.window):
             self._number_from(self._hole_sequence)
         else:
