@@ -9,12 +9,13 @@ INPUT ?=
 ONCE ?=
 PACKAGES := proto storage raft node client
 
-.PHONY: help setup run test check format lint types imports generated proto links clean coverage
+.PHONY: help setup run test bench check format lint types imports generated proto links clean coverage
 
 help:
 	@echo 'make run [INPUT=file] [ONCE=1]   three nodes, real input, read back and compared'
 	@echo 'make test [PYTEST_ARGS=...]      every test that this machine can run'
 	@echo 'make check                       format, lint, types, imports, generated code'
+	@echo 'make bench [ONLY=case,...]       measure it'
 	@echo 'make format | lint | types | imports | generated | proto | coverage | clean'
 
 setup: $(STAMP)
@@ -37,6 +38,10 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
+
+# Real processes under load; results in bench/results/latest.json.
+bench: setup
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 check: lint types imports generated
 

@@ -22,7 +22,7 @@ class Alarms:
         self._log = log
 
     def ensure_space(self, payload_size: int, count: int, *, rolls: bool) -> bool:
-        """Is there room for `count` more entries? Asked before the engine hears of them: later is too late."""
+        """Is there room for `count` more entries? Asked before the engine hears of them."""
         try:
             self._log.ensure_space(payload_size, rolls, count=count)
         except NoSpace as error:
