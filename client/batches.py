@@ -95,7 +95,7 @@ class PendingBatch:
         "size",
         "state",
         "topic",
-        "watched",
+        "told",
     )
 
     def __init__(self, topic: str, partition: int, deadline_s: float, codec: batch_pb2.Codec) -> None:
@@ -111,7 +111,7 @@ class PendingBatch:
         self.result: BatchMetadata | None = None
         self.error: QuorumlogError | None = None
         self.on_done: list[Callable[[], None]] = []
-        self.watched = 0  # records whose outcome somebody awaits, so that flush() need not tell it
+        self.told = 0  # records of which somebody was told that they failed, so that flush() need not
         self._values: Sequence[bytes | None] = []
         self._keys: list[bytes | None] = []
         self._timestamps: list[int] = []

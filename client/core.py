@@ -43,6 +43,8 @@ REQUEST_BYTES = MIB  # a request takes no further batch above this
 # A body may take 8 MiB at most, and one record of 1 MiB may come on top of what a batch already holds.
 LARGEST_BATCH_BYTES = 4 * MIB
 
+MAX_FAILED_KEPT = 10_000  # batches, for a user who never flushes; beyond it only the count goes on
+
 CODECS = {
     None: batch_pb2.CODEC_NONE,
     "none": batch_pb2.CODEC_NONE,
@@ -101,7 +103,8 @@ class ProducerCore:
     buffered_bytes: int = 0
     not_before_s: float = 0.0  # nothing is sent sooner, after a failure
     redirect: QuorumlogError | None = None  # set by an answer that says that another node leads
-    undelivered: list[tuple[int, QuorumlogError]] = field(default_factory=list)  # that nobody was told of
+    _failed: deque[PendingBatch] = field(default_factory=deque)  # since take_undelivered()
+    _failed_more: int = 0  # records beyond those
     fatal: QuorumlogError | None = None  # set when nothing can be sent any more
     _identity: Identity | None = None
     _streams: dict[tuple[str, int], PartitionStream] = field(default_factory=dict)
@@ -151,7 +154,7 @@ class ProducerCore:
         if stream.open is not None and stream.open.size + size > self.options.max_batch_size:
             stream.close_open()
         if stream.open is None:
-            stream.open = self._watched(PendingBatch(topic, partition, self._deadline_s(now_s), self._codec))
+            stream.open = self._counted(PendingBatch(topic, partition, self._deadline_s(now_s), self._codec))
         batch = stream.open
         self.buffered_bytes += size
         return batch, batch.add(value, key, headers, timestamp_ms, size)
@@ -166,7 +169,7 @@ class ProducerCore:
         batch = PendingBatch.of_values(
             topic, partition, self._deadline_s(now_s), self._codec, values, counted, timestamp_ms
         )
-        stream.closed.append(self._watched(batch))
+        stream.closed.append(self._counted(batch))
         self.buffered_bytes += counted
         return batch
 
@@ -252,6 +255,14 @@ class ProducerCore:
             stream.fail_all(error)
             self._retire_if_done(stream)
 
+    def take_undelivered(self) -> tuple[int, list[QuorumlogError]]:
+        """Return how many records failed without anybody being told, and the first ten reasons; once."""
+        failed, self._failed = self._failed, deque()
+        more, self._failed_more = self._failed_more, 0
+        untold = [batch for batch in failed if batch.told < batch.count]
+        count = sum(batch.count - batch.told for batch in untold) + more
+        return count, [batch.error for batch in untold[:10] if batch.error is not None]
+
     def next_event_s(self) -> float:
         """Return when to look again though nothing arrives: a delivery deadline or the end of a pause."""
         oldest = (stream.oldest for stream in self._active.values())
@@ -281,23 +292,18 @@ class ProducerCore:
         self._active.setdefault(key, stream)
         return stream
 
-    def _watched(self, batch: PendingBatch) -> PendingBatch:
+    def _counted(self, batch: PendingBatch) -> PendingBatch:
         batch.on_done.append(lambda: self._on_done(batch))
         return batch
 
     def _on_done(self, batch: PendingBatch) -> None:
         self.buffered_bytes -= batch.size
-        unseen = batch.count - batch.watched
-        if batch.error is not None and unseen > 0:
-            self._remember_undelivered(unseen, batch.error)
-
-    def _remember_undelivered(self, count: int, error: QuorumlogError) -> None:
-        # Bounded, for a user who never flushes: beyond 100 the count alone goes on.
-        if len(self.undelivered) < 100:
-            self.undelivered.append((count, error))
-        else:
-            last_count, last_error = self.undelivered[-1]
-            self.undelivered[-1] = (last_count + count, last_error)
+        if batch.error is None:
+            return
+        self._failed.append(batch)
+        if len(self._failed) > MAX_FAILED_KEPT:
+            oldest = self._failed.popleft()
+            self._failed_more += oldest.count - oldest.told
 
     def _retire_if_done(self, stream: PartitionStream) -> None:
         if not stream.has_work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from copy import copy
 from typing import Any
 
 from quorumlog.client.batches import BatchMetadata, PendingBatch, RecordMetadata
@@ -46,18 +47,15 @@ class BatchDelivery:
 
 
 async def _outcome(batch: PendingBatch, records: int) -> BatchMetadata:
-    """Wait until a batch is done; whoever waits has been told, so that flush() does not repeat it."""
+    """Wait until a batch is done; who is told of a failure here is not told again by flush()."""
     if not batch.done:
         waiter = asyncio.get_running_loop().create_future()
         batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
-        batch.watched += records
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            batch.watched -= records
-            raise
+        await waiter
     if batch.error is not None:
-        raise batch.error
+        batch.told += records
+        # A copy: each of those who wait adds a traceback of its own.
+        raise copy(batch.error) from batch.error.__cause__
     assert batch.result is not None
     return batch.result
 

@@ -377,10 +377,9 @@ class AsyncProducer:
             self._core.fail_all(self._core.fatal)
 
     def _raise_undelivered(self) -> None:
-        undelivered, self._core.undelivered = self._core.undelivered, []
-        if undelivered:
-            count = sum(each for each, _ in undelivered)
-            raise errors.DeliveryFailed(count, [error for _, error in undelivered[:10]])
+        count, reasons = self._core.take_undelivered()
+        if count:
+            raise errors.DeliveryFailed(count, reasons)
 
     async def _abort(self) -> None:
         """Leave by an exception: give what is under way a moment, and log what was not delivered."""

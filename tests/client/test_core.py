@@ -339,10 +339,13 @@ def test_undelivered_records_that_nobody_awaits_are_remembered_for_flush() -> No
     world = World()
     batch = world.add(b"1")
     world.add(b"2")
-    batch.watched = 1
     world.send()
     world.answer(refuse="BAD_BATCH")
-    assert [count for count, _ in world.core.undelivered] == [1]
+    batch.told = 1
+    count, reasons = world.core.take_undelivered()
+    assert count == 1
+    assert isinstance(reasons[0], errors.InvalidBatch)
+    assert world.core.take_undelivered() == (0, [])
 
 
 def test_an_identity_is_renewed_before_its_sequences_run_out() -> None:
