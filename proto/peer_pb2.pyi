@@ -65,20 +65,18 @@ class Vote(_message.Message):
     def __init__(self) -> None: ...
 
 class AppendEntries(_message.Message):
-    __slots__ = ("previous_index", "previous_term", "commit_index", "count", "round", "probe")
+    __slots__ = ("previous_index", "previous_term", "commit_index", "count", "round")
     PREVIOUS_INDEX_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_TERM_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    PROBE_FIELD_NUMBER: _ClassVar[int]
     previous_index: int
     previous_term: int
     commit_index: int
     count: int
     round: int
-    probe: bool
-    def __init__(self, previous_index: _Optional[int] = ..., previous_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., count: _Optional[int] = ..., round: _Optional[int] = ..., probe: bool = ...) -> None: ...
+    def __init__(self, previous_index: _Optional[int] = ..., previous_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., count: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
     __slots__ = ("outcome", "index", "round")

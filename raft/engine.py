@@ -14,9 +14,10 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final, NoReturn
 
 from quorumlog.proto.checksum import Buffer
@@ -99,23 +100,36 @@ class EngineStatus:
     alarms: Sequence[str]
 
 
+_Work = tuple[Callable[[], None], Callable[[BaseException | None], None]]
+
+
 class _ThreadWorker:
-    """raft.replica.Worker on one thread of its own."""
+    """interfaces.Worker on one thread of its own. An executor's futures cost more than the hand-over."""
 
     def __init__(self, name: str, guard: Callable[[Callable[[], None]], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._guard = guard
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
     def submit(self, work: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
-        def finished(future: Future[None]) -> None:
-            error = future.exception()
-            self._loop.call_soon_threadsafe(self._guard, partial(done, error))
-
-        self._executor.submit(work).add_done_callback(finished)
+        self._queue.put((work, done))
 
     def stop(self) -> None:
-        self._executor.shutdown(wait=True)
+        """Finish what was submitted, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            work, done = item
+            error: BaseException | None = None
+            try:
+                work()
+            except BaseException as caught:  # noqa: BLE001 (whatever it is, the loop must hear of it)
+                error = caught
+            self._loop.call_soon_threadsafe(self._guard, partial(done, error))
 
 
 class Engine:

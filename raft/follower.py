@@ -1,8 +1,8 @@
 """Following: taking a leader's entries, and claiming what is durable of them, never more.
 
 A claim says: this log is the leader's up to `index`. It belongs to one leader, session and term. An append
-is answered at once with the durable part of the claim (which also tells the leader that we are alive); the
-rest is answered when a sync has finished, if the claim still stands.
+is answered with what is durable of it: at once where the leader asks for that (with each heartbeat, so that it
+knows us alive) or where there is something new; the rest when a sync has finished, if the claim still stands.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Follower:
         self._take(peer_id, term, verdict)
         claim = self._claim_for(peer_id, session, term)
         claim.index = max(claim.index, verdict.verified_index)
-        self._answer(claim, message.round)
+        if message.round or self._has_news(claim):
+            self._answer(claim, message.round)
 
     def on_durable(self) -> None:
         """A sync has finished: answer the held-back part, if its leader still leads by that session."""
@@ -95,8 +96,11 @@ class Follower:
             or self._sessions.get(claim.leader_id) != claim.session
         ):
             return
-        if min(claim.index, self._countable_index()) > claim.answered:
+        if self._has_news(claim):
             self._answer(claim, 0)
+
+    def _has_news(self, claim: Claim) -> bool:
+        return min(claim.index, self._countable_index()) > claim.answered
 
     def _claim_for(self, peer_id: str, session: int, term: int) -> Claim:
         claim = self._claim

@@ -44,6 +44,7 @@ class Leader:
         self._alarms = alarms
         self._countable_index = countable_index
         self._round = 0
+        self._must_answer = False
 
     def start(self, peer_ids: Sequence[str]) -> None:
         """The engine has just appended the no-op of a new leadership."""
@@ -98,9 +99,11 @@ class Leader:
     def send(self, *, due: bool, heartbeat: bool) -> None:
         """Send what may be sent.
 
-        `due`: a new commit index or a heartbeat goes out also where there are no entries; `heartbeat`: and a
-        probe that was not answered is repeated.
+        `due`: a new commit index goes out also where there are no entries. `heartbeat`: so does one that
+        must be answered at once, whatever is durable there, and an unanswered probe is repeated. Other
+        messages are answered only when there is something new to claim: half the messages, at a busy time.
         """
+        self._must_answer = heartbeat
         for peer_id, progress in self.progress.items():
             if heartbeat:
                 progress.repeat_probe()
@@ -110,6 +113,7 @@ class Leader:
     def _send_to(self, peer_id: str, progress: Progress, *, due: bool) -> None:
         if progress.may_probe():
             progress.probed()
+            self._must_answer = True
             self._send_append(peer_id, progress.next - 1, [], 0)
             return
         try:
@@ -143,6 +147,6 @@ class Leader:
             previous_term=previous_term,
             commit_index=self._core.commit_index,
             count=count,
-            round=self._round,
+            round=self._round if self._must_answer else 0,
         )
         self._network.send(peer_id, PeerMessage(term=self._core.term, append_entries=append), buffers)
