@@ -41,4 +41,5 @@ fi
 mkdir "$stage/context"
 mv "$stage/wheels" "$stage/context/wheels"
 docker build --quiet --force-rm --build-arg "BASE=$base" --tag "$tag" --file "$top/deploy/Dockerfile" "$stage/context" >/dev/null
+docker image prune --force --filter label=quorumlog.stage=build >/dev/null
 echo "$tag"

@@ -66,7 +66,11 @@ def test_up_ends_with_healthy_nodes_and_down_leaves_nothing(
         project.up()
         assert project.wait_for_leader() in NODES
         for name in NODES:
-            assert project.container(name).exec_run(["id", "--user"]).output.strip() == b"9650"
+            container = project.container(name)
+            assert container.exec_run(["id", "--user"]).output.strip() == b"9650"
+            container.stop()
+            container.reload()
+            assert container.attrs["State"]["ExitCode"] == 0, "SIGTERM is a graceful stop"
         project.down()
         assert project.left() == []
 
