@@ -1,8 +1,8 @@
 """Following: taking a leader's entries, and claiming what is durable of them, never more.
 
 A claim says: this log is the leader's up to `index`. It belongs to one leader, session and term. An append
-is answered with what is durable of it: at once where the leader asks for that (with each heartbeat, so that it
-knows us alive) or where there is something new; the rest when a sync has finished, if the claim still stands.
+is answered with what is durable of it: at once where the leader asks for that (with each heartbeat, so that
+it knows us alive) or where there is something new; the rest after a sync, if the claim still stands.
 """
 
 from __future__ import annotations
