@@ -148,3 +148,6 @@ class _Opening:
                 missing = file_name(header.previous_base, "log")
                 reason = f"the file is missing: expected {expected} segments, found {len(bases)}"
                 self._recovery.fenced.append(Damaged(missing, 0, header.previous_base, reason))
+        if not self._recovery.fenced:
+            reason = f"first ordinal: {manifest.first_ordinal} does not fit the last segment's, {last.ordinal}"
+            self._recovery.fenced.append(Damaged(MANIFEST_NAME, 0, None, reason))

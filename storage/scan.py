@@ -39,7 +39,8 @@ class Window:
         """Return bytes that hold `size` of them from `position` on (fewer at the end), and where in them."""
         offset = position - self._start
         if offset < 0 or offset + size > len(self._data):
-            self._data = self._file.pread(min(max(size, WINDOW_BYTES), self._size - position), position)
+            rest = max(0, self._size - position)
+            self._data = self._file.pread(min(max(size, WINDOW_BYTES), rest), position)
             self._start = position
             offset = 0
         return self._data, offset

@@ -18,12 +18,15 @@ from quorumlog.storage.segment import Segment, file_name
 from quorumlog.storage.store import Store
 from quorumlog.storage.watermark import ReadSlots, Watermark
 
+# Places that are remembered: more would say no more than that the disk is dying.
+MAX_DAMAGE = 1000
+
 
 class SealedSegments:
     """A cache of open sealed segments. Every method may be called from any thread.
 
     - What is evicted or dropped stays readable for whoever holds it: files close with the last reference.
-    - `damage` is the log's list of all damage that was ever met, each range once.
+    - `damage` is the log's list of what damage was ever met, each place once, up to a bound.
     """
 
     def __init__(
@@ -99,7 +102,8 @@ class SealedSegments:
             self._open.popitem(last=False)
 
     def _report(self, damage: Damaged) -> None:
-        if all((each.file, each.position) != (damage.file, damage.position) for each in self._damage):
+        is_new = all((each.file, each.position) != (damage.file, damage.position) for each in self._damage)
+        if is_new and len(self._damage) < MAX_DAMAGE:
             self._damage.append(damage)
 
     def _load(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> Segment:

@@ -90,9 +90,9 @@ class Store:
 
 
 def _without(buffers: Sequence[Buffer], taken: int) -> list[Buffer]:
-    """Return what is left of `buffers` after the first `taken` bytes."""
-    for number, buffer in enumerate(buffers):
-        if taken < len(buffer):
-            return [memoryview(buffer)[taken:], *buffers[number + 1 :]]
-        taken -= len(buffer)
-    return []
+    """Return what is left of `buffers` after the first `taken` bytes, which are not all."""
+    number = 0
+    while taken >= len(buffers[number]):
+        taken -= len(buffers[number])
+        number += 1
+    return [memoryview(buffers[number])[taken:], *buffers[number + 1 :]]

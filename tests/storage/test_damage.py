@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import Path
 
 import pytest
 
-from quorumlog.storage.errors import CannotOpen, Damaged, OutOfLog
-from quorumlog.storage.format import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from quorumlog.storage.errors import CannotOpen, Damaged, OutOfLog, SyncFailed
+from quorumlog.storage.format import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, STARTS_SEGMENT
 from quorumlog.storage.frame import Frame
+from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.log import Log
+from quorumlog.storage.manifest import Manifest
+from quorumlog.storage.recovery import LastSegment, Recovery
+from quorumlog.storage.sealed import MAX_DAMAGE
 from tests.storage.model import (
     GROUP,
+    IDENTITY,
     TOPIC,
     Model,
     contents,
@@ -23,7 +29,7 @@ from tests.storage.model import (
     same,
     state_of,
 )
-from tests.support.simulated_disk import SimulatedDisk
+from tests.support.simulated_disk import SimulatedDisk, SimulatedFile
 
 LOG = GROUP / "log"
 
@@ -233,9 +239,6 @@ def test_a_log_that_ends_before_what_a_state_covers_is_damaged() -> None:
     log.close()
     # As if a rename had brought back the end of the segment from before: names say 9, the log says 2.
     log = open_log(disk)
-    from quorumlog.storage.recovery import LastSegment, Recovery
-    from tests.storage.model import IDENTITY
-
     recovery = Recovery()
     active = LastSegment(log._directory, IDENTITY, 1, 9, recovery).open(1, 1)
     assert active.last_index == 2
@@ -311,11 +314,109 @@ def test_a_sealed_log_file_that_was_cut_short_serves_what_is_left() -> None:
         log.read_body(1, SEGMENT_HEADER_BYTES + frames[0].size, 100)
 
 
+def test_an_active_segment_that_was_cut_below_its_watermark_is_fenced() -> None:
+    disk, frames = three_segments()
+    for size in (4096, 4096 + 20, 4096 + frames[4].size + FRAME_HEADER_BYTES + 1):
+        cut = disk.copy()
+        inode = cut.names[path(5, "log")]
+        inode.resize(size)
+        inode.store_all()
+        assert try_all(cut.copy(), frames)
+        assert open_log(cut).recovery.fenced
+    disk.names[path(5, "log")].resize(1000)
+    with pytest.raises(Damaged, match="expected 4096 bytes, got 1000"):
+        open_log(disk)
+
+
+def test_an_unsynced_frame_with_a_whole_header_and_half_a_payload_is_torn() -> None:
+    disk = SimulatedDisk()
+    log = open_log(disk)
+    fill(log, 1, 3000)
+    disk.names[path(1, "log")].write(bytes(2000), 5000)
+    again = open_log(disk.after_kill())
+    assert (again.last_index, again.recovery.fenced) == (0, [])
+    assert again.recovery.cut_bytes > 0
+
+
+def test_a_second_segment_start_within_a_segment_is_no_entry_of_it() -> None:
+    disk = SimulatedDisk()
+    log = open_log(disk)
+    first = fill(log, 1, 10)[0]
+    second = Frame.build(2, 1, 0x10, [b"x"], STARTS_SEGMENT, first.chain)
+    disk.names[path(1, "log")].write(same([second])[0], SEGMENT_HEADER_BYTES + first.size)
+    assert open_log(disk.after_kill()).last_index == 1
+
+
+def test_what_is_read_back_from_the_disk_must_be_what_was_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimulatedDisk()
+    log = open_log(disk)
+    fill(log, 3)
+    disk = disk.after_kill()
+    inode = disk.names[path(1, "log")]
+
+    def forget(self: SimulatedFile) -> None:
+        inode.cached[4100] ^= 1  # the disk has something else than the cache had
+
+    monkeypatch.setattr(SimulatedFile, "forget_cache", forget)
+    with pytest.raises(SyncFailed, match="read back"):
+        open_log(disk)
+
+
+def test_a_manifest_that_does_not_fit_the_segments_is_damage() -> None:
+    disk, _ = three_segments()
+    disk.names[GROUP / "manifest"].write(Manifest(1, 2, 0, 0).encode(IDENTITY), 0)
+    assert open_log(disk).recovery.fenced[0].file == "manifest"
+
+
+def test_a_bad_header_leaves_the_segment_before_readable() -> None:
+    disk, frames = three_segments()
+    disk.flip(path(3, "log"), 50, 0)
+    log = open_log(disk)
+    assert serves(log, frames[0])
+    assert not serves(log, frames[2])
+
+
+def test_a_segment_that_follows_another_than_its_header_says_is_reported() -> None:
+    disk, frames = three_segments()
+    header = SegmentHeader(3, 1, frames[1].chain, 2, 2)
+    disk.names[path(3, "log")].write(header.encode(IDENTITY), 0)
+    log = open_log(disk)
+    assert serves(log, frames[2])
+    assert [each.entry for each in log.damage] == [2]
+
+
+def test_too_many_open_files_is_an_error_of_the_moment() -> None:
+    disk, frames = three_segments()
+    log = open_log(disk)
+    disk.fail("open", errno.EMFILE)
+    with pytest.raises(Damaged, match="cannot be read"):
+        log.read(1)
+    assert log.damage == []
+    assert serves(log, frames[0])
+
+
+def test_a_segment_that_is_dropped_while_it_is_looked_for_is_out_of_log() -> None:
+    disk, _ = three_segments()
+    log = open_log(disk)
+    bases = log.bases
+    log.drop_before(3)
+    with pytest.raises(OutOfLog):
+        log._get_sealed(bases, 0, log._active)
+
+
+def test_remembered_damage_is_bounded() -> None:
+    log = open_log(SimulatedDisk())
+    for position in range(MAX_DAMAGE + 10):
+        log.report(Damaged("file", position, None, "bad"))
+        log.report(Damaged("file", position, None, "bad"))
+    assert len(log.damage) == MAX_DAMAGE
+
+
 def test_a_read_error_is_damage_of_that_place() -> None:
     disk, frames = three_segments()
     log = open_log(disk)
     for read in (lambda: log.read(5), lambda: log.read_raw(5, 100), lambda: log.read_body(5, 5000, 5)):
-        disk.fail("pread", 5, name=path(5, "log").name)
+        disk.fail("pread", errno.EIO, name=path(5, "log").name)
         with pytest.raises(Damaged, match="cannot be read"):
             read()
     assert same([log.read(5)]) == same([frames[4]])
