@@ -16,7 +16,8 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
     cli.py          the `quorumlog` command; one cli_*.py for each group of its commands
-    local.py        `quorumlog local`: three nodes on this machine
+    line_producer.py  what `quorumlog produce` does; lines.py
+    local.py        `quorumlog local`: three nodes on this machine; local_nodes.py, local_input.py
 
 Nothing here prints or configures logging; the logger is `quorumlog.client`. Serializers, consumer groups and
 TLS for clients are not in yet. Importing the package loads nothing: names are loaded when first used, so
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         DataDamaged,
         DeliveryFailed,
         DeliveryTimeout,
+        Dropped,
         InvalidBatch,
         InvalidName,
         InvalidRequest,
@@ -100,6 +102,7 @@ __all__ = [
     "Delivery",
     "DeliveryFailed",
     "DeliveryTimeout",
+    "Dropped",
     "InvalidBatch",
     "InvalidName",
     "InvalidRequest",

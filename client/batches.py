@@ -94,8 +94,8 @@ class PendingBatch:
         "sequence",
         "size",
         "state",
-        "topic",
         "told",
+        "topic",
     )
 
     def __init__(self, topic: str, partition: int, deadline_s: float, codec: batch_pb2.Codec) -> None:

@@ -32,6 +32,8 @@ A replicated commit log. Start one with `quorumlog local` (three nodes on this m
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # gRPC's core tells on stderr of idle connections that are closed, and more.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if given[:1] == ["serve"]:
         _serve(given[1:])
     options = build_parser().parse_args(given)

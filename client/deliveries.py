@@ -20,6 +20,11 @@ class Delivery:
         self._position = position
 
     @property
+    def count(self) -> int:
+        """How many records it is about: one."""
+        return 1
+
+    @property
     def done(self) -> bool:
         """True once it is acknowledged or has failed."""
         return self._batch.done
@@ -36,6 +41,11 @@ class BatchDelivery:
 
     def __init__(self, batch: PendingBatch) -> None:
         self._batch = batch
+
+    @property
+    def count(self) -> int:
+        """How many records it is about."""
+        return self._batch.count
 
     @property
     def done(self) -> bool:

@@ -402,6 +402,8 @@ class AsyncProducer:
         if self._call is not None:
             self._call.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A call keeps its connection open for as long as somebody knows it.
+        self._call = self._reader = self._writer = None
 
 
 class _Redirected(Exception):

@@ -32,6 +32,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuorumlogError]] = {
 # gRPC tells causes apart only in prose; these are the phrases that its core has used for years.
 _CAUSES = (
     ("DNS resolution failed", "the name does not resolve"),
+    ("errors resolving", "the name does not resolve"),
     ("Connection refused", "connection refused"),
     ("No route to host", "no route to host"),
     ("Network is unreachable", "network is unreachable"),

@@ -1,0 +1,221 @@
+"""The command as a user meets it: what stands on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from quorumlog.client.local_nodes import free_ports
+from tests.support.fake_node import FakeCluster
+from tests.support.waiting import UNIT_S
+
+COMMAND = [sys.executable, "-m", "quorumlog.client.cli"]
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[object]:
+        """The lines of stdout, each JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def start(cluster: FakeCluster | None, *arguments: str) -> asyncio.subprocess.Process:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("QUORUMLOG_")}
+    if cluster is not None:
+        environment["QUORUMLOG_SERVERS"] = ",".join(node.address for node in cluster.nodes.values())
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+    )
+
+
+async def run(cluster: FakeCluster | None, *arguments: str, stdin: bytes = b"") -> Done:
+    process = await start(cluster, *arguments)
+    async with asyncio.timeout(30 * UNIT_S):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(), err.decode())
+
+
+async def test_topics(cluster: FakeCluster) -> None:
+    assert (await run(cluster, "topic", "create", "new", "-p", "2")).out == "new: 2 partitions\n"
+    again = await run(cluster, "topic", "create", "new")
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith("error: ")
+    assert (await run(cluster, "topic", "create", "new", "--if-not-exists")).code == 0
+    listed = (await run(cluster, "topic", "ls")).out.splitlines()
+    assert [line.split()[0] for line in listed] == ["TOPIC", "new", "one", "t"]
+    ((new, *_),) = (await run(cluster, "topic", "ls", "-o", "json")).json
+    assert (new["name"], len(new["partitions"])) == ("new", 2)
+    described = (await run(cluster, "topic", "describe", "new")).out.splitlines()
+    assert described[1].split() == ["new", "0", "0", "0", "0"]
+    asked = await run(cluster, "topic", "delete", "new")
+    assert asked.code == 2
+    assert "--yes" in asked.err
+    assert (await run(cluster, "topic", "delete", "-y", "new")).code == 0
+    missing = await run(cluster, "topic", "describe", "new")
+    assert missing.code == 1
+    assert "hint: create it: quorumlog topic create new" in missing.err
+
+
+async def test_lines_go_in_and_come_out(cluster: FakeCluster) -> None:
+    lines = b"first\n\n\xff\xfe\nlast"
+    produced = await run(cluster, "produce", "one", stdin=lines)
+    assert (produced.code, produced.out) == (0, "")
+    assert "4 records acknowledged" in produced.err
+    process = await start(cluster, "consume", "one", "-e")
+    assert (await process.communicate())[0] == lines + b"\n"
+    assert process.returncode == 0
+
+
+async def test_keys_headers_and_acknowledgements(cluster: FakeCluster) -> None:
+    produced = await run(
+        cluster, "produce", "one", "-K", "=", "-H", "h:v", "-Z", "-o", "json", stdin=b"k=v\nplain\nk="
+    )
+    assert [(ack["topic"], ack["offset"]) for ack in produced.json] == [("one", 0), ("one", 1), ("one", 2)]
+    records = (await run(cluster, "consume", "one", "-e", "-J")).json
+    assert [(record["key"], record["value"]) for record in records] == [
+        ("k", "v"),
+        (None, "plain"),
+        ("k", None),
+    ]
+    assert records[0]["headers"] == [{"name": "h", "value": "v"}]
+
+
+async def test_bytes_that_are_no_text_are_base64_in_json(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", "-k", "k", stdin=b"\xff\xfe\n")
+    (record,) = (await run(cluster, "consume", "one", "-e", "-J")).json
+    assert record["value_base64"] == "//4="
+    assert "value" not in record
+
+
+async def test_where_to_start_and_when_to_stop(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", stdin=b"".join(b"%d\n" % number for number in range(10)))
+    for arguments, expected in [
+        (("-o", "7", "-e"), ["7", "8", "9"]),
+        (("-o", "-2", "-e"), ["8", "9"]),
+        (("-o", "start", "-n", "2"), ["0", "1"]),
+        (("-o", "end", "-e"), []),
+        (("-o", "@2000-01-01", "-n", "1"), ["0"]),
+        (("--from", "n3", "-n", "1"), ["0"]),
+        (("-o", "end", "--timeout-ms", "10"), []),
+        (("-n", "0"), []),
+    ]:
+        assert (await run(cluster, "consume", "one", *arguments)).out.split() == expected, arguments
+
+
+async def test_a_line_that_is_too_long_is_told_and_left_out(cluster: FakeCluster) -> None:
+    produced = await run(cluster, "produce", "one", stdin=b"a\n" + b"x" * (1 << 21) + b"\nb\n")
+    assert produced.code == 1
+    assert "line 2: skipped: 2097152 bytes, more than the 1048576" in produced.err
+    assert (await run(cluster, "consume", "one", "-e")).out == "a\nb\n"
+
+
+async def test_following_prints_at_once_and_ctrl_c_ends_it(cluster: FakeCluster) -> None:
+    consuming = await start(cluster, "consume", "one")
+    producing = await start(cluster, "produce", "one")
+    assert producing.stdin is not None
+    assert consuming.stdout is not None
+    for line in (b"one\n", b"two\n"):
+        producing.stdin.write(line)
+        async with asyncio.timeout(20 * UNIT_S):
+            assert await consuming.stdout.readline() == line
+    for process in (consuming, producing):
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        assert process.returncode == 130
+        assert b"Traceback" not in err
+    assert b"2 records acknowledged" in err
+
+
+async def test_a_reader_that_leaves_is_no_failure(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", stdin=b"line\n" * 100_000)
+    process = await start(cluster, "consume", "one", "-e")
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    assert process.stderr is not None
+    assert await process.stderr.read() == b""
+    assert await process.wait() == 0
+
+
+async def test_the_state_of_the_cluster(cluster: FakeCluster) -> None:
+    table = (await run(cluster, "cluster", "status")).out
+    assert [line.split()[:2] for line in table.splitlines()[1:4]] == [
+        ["n1", "leader"],
+        ["n2", "follower"],
+        ["n3", "follower"],
+    ]
+    assert "leader n1, term 1, sync always, 3 of 3 nodes answer" in table
+    (status,) = (await run(cluster, "cluster", "status", "-o", "json")).json
+    assert status["leader_id"] == "n1"
+
+
+async def test_nobody_there_is_told_with_the_cause_and_a_hint() -> None:
+    (port,) = free_ports(1)
+    done = await run(None, "-s", f"127.0.0.1:{port}", "topic", "ls")
+    assert (done.code, done.out) == (1, "")
+    assert f"tried 127.0.0.1:{port}: connection refused" in done.err
+    assert "hint: check that the nodes run" in done.err
+    health = await run(None, "health", "-s", f"127.0.0.1:{port}")
+    assert health.code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("topic",),
+        ("consume",),
+        ("consume", "one", "-o", "nowhere"),
+        ("produce", "one", "-H", "no-colon"),
+        ("-s", "a:b:c", "topic", "ls"),
+        ("local", "--input", "/no/such/file"),
+    ],
+)
+async def test_a_wrong_call_is_told_and_exits_2(cluster: FakeCluster, arguments: tuple[str, ...]) -> None:
+    done = await run(cluster, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "error:" in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_version_and_help() -> None:
+    assert (await run(None, "version")).out.startswith("quorumlog ")
+    assert set((await run(None, "version", "-o", "json")).json[0]) == {"quorumlog", "python"}
+    for group in ("topic", "cluster", "produce", "consume", "local", "health", "serve"):
+        assert (await run(None, group, "--help")).code == 0
+
+
+async def test_health_loads_neither_asyncio_nor_the_client() -> None:
+    script = (
+        "import sys, quorumlog.client.cli; quorumlog.client.cli.build_parser(); "
+        "print(*sorted({'asyncio', 'grpc', 'rich', 'google.protobuf'} & set(sys.modules)))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    assert (await process.communicate())[0].split() == []
+
+
+async def test_the_input_may_be_a_file(cluster: FakeCluster, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_bytes(b"a\nb\n")
+    assert (await run(cluster, "produce", "one", "-i", str(file))).code == 0
+    assert (await run(cluster, "produce", "one", "-i", str(tmp_path / "none"))).code == 1
+    assert (await run(cluster, "consume", "one", "-e")).out == "a\nb\n"
