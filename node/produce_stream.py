@@ -3,11 +3,15 @@
 On the node that leads, a pipeline: requests are read while the window has room, begun at once, and
 answered in turn. Elsewhere, a relay: the messages go to the leader and back as they are. In both, what
 the caller may send ahead is bounded by not reading it: HTTP/2's flow control does the rest.
+
+A stream belongs to the leader of its first moment. When that node steps down, a pipeline answers what it
+has begun and ends; when another leads, a relay ends. The caller opens another, and finds the new leader.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +23,7 @@ from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.routing import FORWARDED, Router, translated
 from quorumlog.node.signals import Signal
 from quorumlog.proto import service_pb2
+from quorumlog.raft.engine import Engine, Role
 
 StreamCallable: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, bytes]"
 
@@ -33,18 +38,21 @@ WINDOW_BATCHES = 4096  # each is a task
 class ProduceStreams:
     """All streams of this node."""
 
-    def __init__(self, producing: Producing, router: Router, connect_s: float) -> None:
+    def __init__(self, engine: Engine, producing: Producing, router: Router, connect_s: float) -> None:
         """`connect_s`: how long a stream may wait for a leader before it begins."""
+        self._engine = engine
         self._producing = producing
         self._router = router
         self._connect_s = connect_s
         self._pipelines: set[_Pipeline] = set()
+        self._relays: set[_Relay] = set()
+        engine.on_role.append(self._on_role)
 
     async def run(self, call: Call) -> None:
         """Serve one call to its end."""
         channel = await self._router.leader_channel(call, call.time_left_s(self._connect_s))
         if channel is not None:
-            await _Relay(channel, call).run()
+            await self._relay(channel, call)
             return
         pipeline = _Pipeline(self._producing, call)
         self._pipelines.add(pipeline)
@@ -56,7 +64,28 @@ class ProduceStreams:
     def stop(self) -> None:
         """Read nothing more; what was read is answered, then each call ends with SHUTTING_DOWN."""
         for pipeline in self._pipelines:
-            pipeline.stop()
+            pipeline.stop(_shutting_down)
+
+    async def _relay(self, channel: grpc.aio.Channel, call: Call) -> None:
+        relay = _Relay(channel, call, self._engine.leader_id, self._router)
+        self._relays.add(relay)
+        try:
+            await relay.run()
+        finally:
+            self._relays.discard(relay)
+
+    def _on_role(self, role: Role, term: int, leader_id: str | None) -> None:
+        if role is not Role.LEADER:
+            for pipeline in self._pipelines:
+                pipeline.stop(self._router.not_leader)
+        for relay in self._relays:
+            # During an election the old leader's answers may still come; another leader ends the hope.
+            if leader_id not in (None, relay.leader_id):
+                relay.stop()
+
+
+def _shutting_down() -> Exception:
+    return Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +130,10 @@ class _Pipeline:
         self._window = _Window()
         self._answered = Signal()
         self._reader: asyncio.Task[None] | None = None
+        self._why: Callable[[], Exception] = _shutting_down  # it was stopped; asked at the end
 
     async def run(self) -> None:
-        """Answer until the caller has no more to say. Raises what a request that is none deserves."""
+        """Answer until the caller has no more to say, or `stop`. Raises why it ended before."""
         self._reader = asyncio.create_task(self._read())
         try:
             while (waiting := await self._waiting.get()) is not None:
@@ -115,9 +145,10 @@ class _Pipeline:
             self._reader.cancel()
             self._forget()
 
-    def stop(self) -> None:
-        """See ProduceStreams."""
-        if self._reader is not None:
+    def stop(self, why: Callable[[], Exception]) -> None:
+        """Read nothing more; when what was begun is answered, the call ends with `why()`."""
+        if self._reader is not None and not self._reader.done():
+            self._why = why
             self._reader.cancel()
 
     async def _read(self) -> None:
@@ -138,7 +169,7 @@ class _Pipeline:
         assert self._reader is not None, "run made it"
         await asyncio.wait((self._reader,))
         if self._reader.cancelled():
-            raise Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
+            raise self._why()
         self._reader.result()
 
     def _forget(self) -> None:
@@ -151,7 +182,10 @@ class _Pipeline:
 class _Relay:
     """One stream on a node that does not lead: bytes to the leader, bytes back."""
 
-    def __init__(self, channel: grpc.aio.Channel, call: Call) -> None:
+    def __init__(self, channel: grpc.aio.Channel, call: Call, leader_id: str | None, router: Router) -> None:
+        self.leader_id = leader_id
+        self._router = router
+        self._is_stopped = False
         self._call = call
         timeout = call.context.time_remaining()
         method: StreamCallable = channel.stream_stream(METHOD)
@@ -168,10 +202,22 @@ class _Relay:
                 await self._call.write(response)
                 self._answered += 1
         except grpc.aio.AioRpcError as error:
-            raise self._meaning(error) from error
+            raise self._meaning(translated(error, "its client address")) from error
+        except asyncio.CancelledError:
+            if not self._is_stopped:
+                raise
+            unknown = Refusal(
+                Reason.OUTCOME_UNKNOWN, "another node leads now; the one before may have done it"
+            )
+            raise self._meaning(unknown) from None
         finally:
             sender.cancel()
             self._leader.cancel()
+
+    def stop(self) -> None:
+        """Another node leads: end the call, whatever is unanswered."""
+        self._is_stopped = True
+        self._leader.cancel()
 
     async def _send(self) -> None:
         try:
@@ -182,11 +228,11 @@ class _Relay:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the leader's side ended: reading from it says how
 
-    def _meaning(self, error: grpc.aio.AioRpcError) -> Exception:
-        meaning = translated(error, "its client address")
-        unknown = isinstance(meaning, Refusal) and meaning.refused.reason is Reason.OUTCOME_UNKNOWN
-        if unknown and self._sent == self._answered:
-            return Refusal(
-                Reason.NO_LEADER, "the connection to the leader ended; everything sent was answered"
-            )
-        return meaning
+    def _meaning(self, error: Exception) -> Exception:
+        """Return what the caller is told: nothing is unknown where everything sent was answered."""
+        is_unknown = isinstance(error, Refusal) and error.refused.reason is Reason.OUTCOME_UNKNOWN
+        if not is_unknown or self._sent != self._answered:
+            return error
+        if self._is_stopped:
+            return self._router.not_leader()
+        return Refusal(Reason.NO_LEADER, "the connection to the leader ended; everything sent was answered")

@@ -102,7 +102,7 @@ class Router:
             if place is _Place.HERE:
                 return None
             if call.no_forward and self._engine.role is not Role.LEADER:
-                raise self._not_leader()
+                raise self.not_leader()
             if place is _Place.LEADER:
                 channel = await self._channels.ready(
                     self._leader_address(), min(_CONNECT_S, deadline - loop.time())
@@ -110,7 +110,7 @@ class Router:
                 if channel is not None:
                     return channel
             if loop.time() >= deadline:
-                raise self._not_leader()
+                raise self.not_leader()
             await self._changed.wait(seen, min(_PAUSE_S, deadline - loop.time()))
 
     async def _attempt(self, write: Write, left_s: float) -> bytes:
@@ -118,7 +118,7 @@ class Router:
         if place is _Place.HERE:
             return await write.apply(left_s)
         if place is _Place.NOWHERE_YET or write.call.no_forward:
-            raise self._not_leader()
+            raise self.not_leader()
         return await self._forward(write, left_s)
 
     async def _forward(self, write: Write, left_s: float) -> bytes:
@@ -158,7 +158,8 @@ class Router:
         assert address is not None, "_place says where the leader is"
         return address
 
-    def _not_leader(self) -> NotLeader:
+    def not_leader(self) -> NotLeader:
+        """Return who leads instead of this node, as far as it knows."""
         engine = self._engine
         return NotLeader(engine.leader_id, engine.leader_client_address, engine.term)
 

@@ -214,7 +214,7 @@ def _assemble(
     timeout_s = config.limits.produce_timeout_s
     router = Router(engine, channels, leader_wait_s)
     producing = Producing(engine, machine, reader, config.limits)
-    streams = ProduceStreams(producing, router, leader_wait_s)
+    streams = ProduceStreams(engine, producing, router, leader_wait_s)
     consuming = Consuming(machine, reader, freshness, tails)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
     services = (

@@ -232,15 +232,38 @@ async def test_a_relayed_stream_whose_leader_vanishes_says_what_is_known(
     assert error_info(caught.value).reason == reason
 
 
-async def test_a_stream_on_a_leader_that_steps_down_says_so_per_batch(pair: Pair) -> None:
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_a_stream_ends_when_its_leader_steps_down_with_all_it_took_answered(
+    pair: Pair, relayed: bool
+) -> None:
     leader, follower = pair
     await leader.create("orders")
-    stream = leader.log.ProduceStream(timeout=TIMEOUT_S)
+    stream = (follower if relayed else leader).log.ProduceStream(timeout=TIMEOUT_S)
+    leader.engine.hold()
     await stream.write(request_of())
-    await stream.read()
-    leader.engine.follow("n2", follower.address)
+    await until(lambda: leader.engine.waiting_count == 1)
+    leader.engine.follow("n3", "127.0.0.1:3")
+    leader.engine.release()
+    assert (await stream.read()).results[0].base_offset == 0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert error_info(caught.value).metadata["leader_address"] == "127.0.0.1:3"
+
+
+@pytest.mark.parametrize(("unanswered", "reason"), [(True, "OUTCOME_UNKNOWN"), (False, "NOT_LEADER")])
+async def test_a_relayed_stream_ends_when_another_leads(pair: Pair, unanswered: bool, reason: str) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    stream = follower.log.ProduceStream(timeout=TIMEOUT_S)
     await stream.write(request_of())
-    failure = (await stream.read()).results[0].failure
-    assert failure.reason == "NOT_LEADER"
-    assert failure.metadata["leader_address"] == follower.address
-    stream.cancel()
+    assert (await stream.read()).results[0].base_offset == 0
+    if unanswered:
+        leader.engine.hold()
+        await stream.write(request_of())
+        await until(lambda: leader.engine.waiting_count == 1)
+    follower.engine.lose_leader()
+    follower.engine.follow("n3", "127.0.0.1:3")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert error_info(caught.value).reason == reason
