@@ -149,5 +149,7 @@ class _Opening:
                 reason = f"the file is missing: expected {expected} segments, found {len(bases)}"
                 self._recovery.fenced.append(Damaged(missing, 0, header.previous_base, reason))
         if not self._recovery.fenced:
-            reason = f"first ordinal: {manifest.first_ordinal} does not fit the last segment's, {last.ordinal}"
+            reason = (
+                f"first ordinal: {manifest.first_ordinal} does not fit the last segment's, {last.ordinal}"
+            )
             self._recovery.fenced.append(Damaged(MANIFEST_NAME, 0, None, reason))
