@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, get_args
-from weakref import WeakSet
 
 from quorumlog.client import errors
 from quorumlog.client.connection import Connection, ConnectionOptions
@@ -59,8 +58,6 @@ class AsyncClient:
             client_id, route, connect_timeout_ms, request_timeout_ms, attempt_timeout_ms
         )
         self._connection = Connection(servers, options)
-        self._producers: WeakSet[AsyncProducer] = WeakSet()
-        self._consumers: WeakSet[AsyncConsumer] = WeakSet()
 
     async def __aenter__(self) -> AsyncClient:
         await self.connect()
@@ -78,10 +75,10 @@ class AsyncClient:
     async def close(self) -> None:
         """Flush and close what was made from this client, then the connections."""
         try:
-            for producer in list(self._producers):
+            for producer in list(self._connection.producers):
                 await producer.close()
         finally:
-            for consumer in list(self._consumers):
+            for consumer in list(self._connection.consumers):
                 await consumer.close()
             await self._connection.close()
 
@@ -111,9 +108,7 @@ class AsyncClient:
             enable_idempotence,
             max_record_size,
         )
-        producer = AsyncProducer(self._connection, options)
-        self._producers.add(producer)
-        return producer
+        return AsyncProducer(self._connection, options)
 
     def consumer(
         self,
@@ -138,9 +133,7 @@ class AsyncClient:
         options = ConsumerOptions(
             partitions, start, end, from_node, consistency, after, max_buffered_bytes, max_fetch_bytes
         )
-        consumer = AsyncConsumer(self._connection, topics, options)
-        self._consumers.add(consumer)
-        return consumer
+        return AsyncConsumer(self._connection, topics, options)
 
     # Topics.
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc.aio
 
@@ -41,6 +41,13 @@ class ConnectionOptions:
     attempt_timeout_ms: int = 5_000  # one node's time to answer
 
 
+class Closable(Protocol):
+    """A producer or consumer."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
 class Connection:
     """What a client and its producers and consumers share. Used from one event loop only.
 
@@ -56,6 +63,8 @@ class Connection:
         self.endpoints = Endpoints(parse_servers(servers), self.random, Backoff(most_s=1.0))
         self.session = 0
         self.closed = False
+        self.producers: set[Closable] = set()  # those at work: close() of the client closes them
+        self.consumers: set[Closable] = set()
         self._channels = Channels(f"{options.client_id} quorumlog-python")
         self._partitions: dict[str, int] = {}
         self._describing = asyncio.Lock()

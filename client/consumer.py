@@ -146,12 +146,14 @@ class AsyncConsumer:
                 self._node = await self._connection.address_of(self._options.from_node)
             cursors = [await self._cursors_of(topic) for topic in self._topics]
             self._cursors = {place: cursor for each in cursors for place, cursor in each.items()}
+        self._connection.consumers.add(self)
         for place in self._cursors:
             self._read_on(place)
 
     async def close(self) -> None:
         """Stop reading."""
         self._closed = True
+        self._connection.consumers.discard(self)
         self._buffer.changed.set()
         readers, self._readers = list(self._readers.values()), {}
         for reader in readers:
@@ -280,6 +282,7 @@ class AsyncConsumer:
                 raise errors.ClientClosed("the consumer is closed")
             self._raise_failure()
             if all(cursor.finished for cursor in self._cursors.values()):
+                self._connection.consumers.discard(self)  # nothing is left to be closed
                 return None
             if not await self._something_changes(deadline):
                 return None

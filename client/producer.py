@@ -368,6 +368,7 @@ class AsyncProducer:
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_for_ever())
             self._writer.add_done_callback(self._writer_ended)
+            self._connection.producers.add(self)
 
     def _writer_ended(self, task: asyncio.Task[None]) -> None:
         """Only a bug ends the writer before close(): then say so to everyone, rather than hang."""
@@ -392,6 +393,7 @@ class AsyncProducer:
 
     async def _stop(self) -> None:
         self._closed = True
+        self._connection.producers.discard(self)
         self._core.fail_all(errors.ClientClosed("the producer was closed"))
         self._give_room()
         if self._alarm is not None:
