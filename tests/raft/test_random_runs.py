@@ -9,6 +9,7 @@ import itertools
 
 import pytest
 
+from quorumlog.raft.proposal import Committed
 from tests.support.simulation import Cluster, Faults
 
 SEEDS = 60
@@ -87,4 +88,7 @@ def test_nothing_acknowledged_is_lost_and_the_cluster_heals(seed: int, nodes: in
             node.start()
     cluster.run_until(lambda: cluster.leader is not None and cluster.converged(), seconds=60.0)
     cluster.check()
-    assert cluster.acknowledged
+    leader = cluster.await_leader()
+    outcomes = cluster.propose(leader)
+    cluster.run_until(lambda: bool(outcomes))
+    assert isinstance(outcomes[0], Committed)
