@@ -3,7 +3,7 @@
 The lowest layer: it imports nothing of ours, does no I/O and keeps no state.
 
     batch.proto    BatchHeader and the columnar BatchBody: what a producer builds and a consumer reads
-    entry.proto    EntryHeader, Command, Operation: what the log replicates; StateSnapshot: what applying gives
+    entry.proto    EntryHeader, Command, Operation: what the log replicates; StateSnapshot: what that gives
     peer.proto     what nodes say to each other
     service.proto  what clients say to nodes (gRPC)
     batch.py       records <-> batch bytes: codecs, checksums, limits
