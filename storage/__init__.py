@@ -25,6 +25,7 @@ How the parts fit
     errors.py     the tree, by what the caller can do
     files.py      the seam to the file system; tests/support/simulated_disk.py is its fake twin
     frame.py      an entry as bytes; header.py, manifest.py, state.py, view.py: the other formats
+    reader.py     what Log has for readers in other threads; options.py: sizes
     scan.py       finding the end of a log; recovery.py: opening the last segment; opening.py: the directory
     ticket.py     a sync in another thread
 
