@@ -19,8 +19,8 @@ class DerivedFiles:
 
     def __init__(self, directory: SegmentDirectory, views: set[int], states: set[int]) -> None:
         self._directory = directory
-        self._views = views  # bases; changed by one call at a time, read by any thread
-        self._states = states
+        self._views = frozenset(views)  # bases; replaced, never changed: any thread reads them
+        self._states = frozenset(states)
 
     def has_view(self, base: int) -> bool:
         """Whether segment `base` has a view."""
@@ -38,12 +38,12 @@ class DerivedFiles:
     def write_view(self, base: int, data: bytes) -> None:
         """Write a view, durably. Raises NoSpace or SyncFailed."""
         self._replace(base, "view", data)
-        self._views.add(base)
+        self._views |= {base}
 
     def write_state(self, base: int, state: bytes) -> None:
         """Write the state as of `base - 1`, durably. Raises NoSpace or SyncFailed."""
         self._replace(base, "state", encode_state(base, state))
-        self._states.add(base)
+        self._states |= {base}
 
     def _replace(self, base: int, suffix: str, data: bytes) -> None:
         try:
@@ -79,5 +79,5 @@ class DerivedFiles:
 
     def forget(self, base: int) -> None:
         """The files of segment `base` are gone."""
-        self._views.discard(base)
-        self._states.discard(base)
+        self._views -= {base}
+        self._states -= {base}

@@ -355,6 +355,7 @@ class Log(LogReader):
         self._write_manifest(manifest)
         dropped, self._bases = self._bases[:number], self._bases[number:]
         self._manifest = manifest
+        self.views.forget_before(base)
         try:
             for each in dropped:
                 self._remove(each)

@@ -62,6 +62,11 @@ class Views:
         assert base == next(iter(self._in_memory)), f"segment {base} is not the oldest in memory"
         del self._in_memory[base]
 
+    def forget_before(self, base: int) -> None:
+        """The segments before `base` are dropped: a map would keep their files' space."""
+        for each in [each for each in self._open if each < base]:
+            del self._open[each]
+
     def next_offset(self, topic_id: int, partition: int) -> int | None:
         """Return the offset that the partition's next record gets; None where it does not exist."""
         return self.active.next_offset(topic_id, partition)

@@ -26,6 +26,7 @@ def work(model: Model) -> list[Callable[[], object]]:
         lambda: model.log.ensure_space(20_000, True),
         lambda: model.append(15_000),
         lambda: model.log.ensure_space(90_000, False),
+        lambda: model.log.ensure_space(30_000, True, count=3),
         lambda: model.append(20_000, 3, 3, rolls=False),
         lambda: model.append(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, rolls=False),
         model.sync,

@@ -243,3 +243,5 @@ def test_a_bounded_number_of_files_is_kept_open() -> None:
     for offset in range(0, 2 * len(made), 2):
         views.rows(1, 0, offset, 10, 1)
     assert len(views._open) == OPEN_VIEWS
+    views.forget_before(made[-3].base)
+    assert list(views._open) == [made[-3].base, made[-2].base]
