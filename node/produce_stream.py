@@ -65,6 +65,8 @@ class ProduceStreams:
         """Read nothing more; what was read is answered, then each call ends with SHUTTING_DOWN."""
         for pipeline in self._pipelines:
             pipeline.stop(_shutting_down)
+        for relay in self._relays:
+            relay.finish()
 
     async def _relay(self, channel: grpc.aio.Channel, call: Call) -> None:
         relay = _Relay(channel, call, self._engine.leader_id, self._router)
@@ -186,16 +188,18 @@ class _Relay:
         self.leader_id = leader_id
         self._router = router
         self._is_stopped = False
+        self._is_finishing = False
         self._call = call
         timeout = call.context.time_remaining()
         method: StreamCallable = channel.stream_stream(METHOD)
         self._leader = method(timeout=timeout, metadata=FORWARDED)
         self._sent = 0
         self._answered = 0
+        self._sender: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Pass messages until either side ends. Raises what the leader said, or what its silence means."""
-        sender = asyncio.create_task(self._send())
+        self._sender = asyncio.create_task(self._send())
         try:
             # gRPC's EOF, which ends the leader's stream, is no bytes.
             while isinstance(response := await self._leader.read(), bytes):
@@ -211,8 +215,16 @@ class _Relay:
             )
             raise self._meaning(unknown) from None
         finally:
-            sender.cancel()
+            self._sender.cancel()
             self._leader.cancel()
+        if self._is_finishing:
+            raise _shutting_down()
+
+    def finish(self) -> None:
+        """This node stops: read nothing more; the call ends when the leader has answered what was sent."""
+        self._is_finishing = True
+        if self._sender is not None:
+            self._sender.cancel()
 
     def stop(self) -> None:
         """Another node leads: end the call, whatever is unanswered."""
@@ -221,12 +233,19 @@ class _Relay:
 
     async def _send(self) -> None:
         try:
-            while (raw := await self._call.read()) is not None:
-                self._sent += 1
-                await self._leader.write(raw)
+            await self._pass_on()
             await self._leader.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the leader's side ended: reading from it says how
+
+    async def _pass_on(self) -> None:
+        try:
+            while (raw := await self._call.read()) is not None:
+                self._sent += 1
+                await self._leader.write(raw)
+        except asyncio.CancelledError:
+            if not self._is_finishing:
+                raise
 
     def _meaning(self, error: Exception) -> Exception:
         """Return what the caller is told: nothing is unknown where everything sent was answered."""

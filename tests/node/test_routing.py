@@ -267,3 +267,18 @@ async def test_a_relayed_stream_ends_when_another_leads(pair: Pair, unanswered: 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stream.read()
     assert error_info(caught.value).reason == reason
+
+
+async def test_a_relay_of_a_node_that_stops_answers_what_it_passed_on_and_ends(pair: Pair) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    stream = follower.log.ProduceStream(timeout=TIMEOUT_S)
+    leader.engine.hold()
+    await stream.write(request_of())
+    await until(lambda: leader.engine.waiting_count == 1)
+    follower.node._parts.streams.stop()
+    leader.engine.release()
+    assert (await stream.read()).results[0].base_offset == 0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert error_info(caught.value).reason == "SHUTTING_DOWN"
