@@ -15,7 +15,7 @@ How the parts fit, from the outside in:
     leader      what is sent to whom and what of the answers counts; progress: what is known of one peer
     follower    what is claimed about durability; admission: what of a leader's message may reach the engine
     proposals   commands on their way: group commit, bounds, outcomes
-    sealing     views and states of finished segments
+    syncing     what makes entries durable; sealing: views and states of finished segments
     journal     the log as the engine sees it; hardstate: term and vote on disk
     core        pysyncobj, tamed; the one file that touches its internals
     machine     what is asked of the state machine

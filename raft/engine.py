@@ -198,6 +198,7 @@ class Engine:
             clock=time.monotonic,
             wall_clock_ms=lambda: time.time_ns() // 1_000_000,
             wake=self._wake,
+            wake_after=self._wake_after,
         )
         self.replica.on_applied.append(self._tell_applied)
         self.replica.on_leadership.append(self._tell_leadership)
@@ -375,6 +376,9 @@ class Engine:
         if not self._tick_scheduled and not self._stopped:
             self._tick_scheduled = True
             self._loop.call_soon(self._tick)
+
+    def _wake_after(self, delay_s: float) -> None:
+        self._loop.call_later(delay_s, self._wake)
 
     def _tick(self) -> None:
         self._tick_scheduled = False

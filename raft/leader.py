@@ -96,32 +96,41 @@ class Leader:
 
     # Sending ---------------------------------------------------------------------------------
 
-    def send(self, *, due: bool, heartbeat: bool) -> None:
+    @property
+    def has_unsent_commit(self) -> bool:
+        """Is there a peer that follows and has not been told the commit index?"""
+        commit_index = self._core.commit_index
+        return any(
+            progress.state is State.REPLICATE and progress.commit_sent < commit_index
+            for progress in self.progress.values()
+        )
+
+    def send(self, *, push_commit: bool, heartbeat: bool) -> None:
         """Send what may be sent.
 
-        `due`: a new commit index goes out also where there are no entries. `heartbeat`: so does one that
-        must be answered at once, whatever is durable there, and an unanswered probe is repeated. Other
-        messages are answered only when there is something new to claim: half the messages, at a busy time.
+        `push_commit`: a new commit index goes out also where there are no entries. `heartbeat`: a message
+        that must be answered at once, whatever is durable there, goes to everybody, and an unanswered probe
+        is repeated. Other messages are answered only when there is something new to claim.
         """
         self._must_answer = heartbeat
         for peer_id, progress in self.progress.items():
             if heartbeat:
                 progress.repeat_probe()
             if peer_id in self._sessions and self._network.has_room(peer_id):
-                self._send_to(peer_id, progress, due=due)
+                self._send_to(peer_id, progress, push_commit=push_commit)
 
-    def _send_to(self, peer_id: str, progress: Progress, *, due: bool) -> None:
+    def _send_to(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
         if progress.may_probe():
             progress.probed()
-            self._must_answer = True
-            self._send_append(peer_id, progress.next - 1, [], 0)
+            self._send_append(peer_id, progress.next - 1, [], 0, must_answer=True)
             return
         try:
             sent = self._send_entries(peer_id, progress)
         except Damaged as error:
             self._alarms.damage(error)
             return
-        if due and not sent and progress.state is State.REPLICATE:
+        news = push_commit and progress.commit_sent < self._core.commit_index
+        if not sent and progress.state is State.REPLICATE and (news or self._must_answer):
             self._send_append(peer_id, progress.next - 1, [], 0)
 
     def _send_entries(self, peer_id: str, progress: Progress) -> bool:
@@ -138,7 +147,9 @@ class Leader:
             sent = True
         return sent
 
-    def _send_append(self, peer_id: str, previous: int, buffers: Sequence[Buffer], count: int) -> None:
+    def _send_append(
+        self, peer_id: str, previous: int, buffers: Sequence[Buffer], count: int, *, must_answer: bool = False
+    ) -> None:
         previous_term = self._journal.term_at(previous)
         assert previous_term is not None, f"entry {previous} before a message to {peer_id} is not here"
         self._round += 1
@@ -147,6 +158,7 @@ class Leader:
             previous_term=previous_term,
             commit_index=self._core.commit_index,
             count=count,
-            round=self._round if self._must_answer else 0,
+            round=self._round if must_answer or self._must_answer else 0,
         )
+        self.progress[peer_id].commit_sent = self._core.commit_index
         self._network.send(peer_id, PeerMessage(term=self._core.term, append_entries=append), buffers)

@@ -1,7 +1,7 @@
 """Commands that wait to be proposed, and entries that wait to be committed. No I/O; time is an argument.
 
 Group commit: what waits goes out as one entry while the round before is on its way. When nothing is under
-way a command goes at once; when much waits (GROUP_BYTES) it does not wait for the round either, up to
+way a command goes at once; when much waits (HASTE_BYTES) it does not wait for the round either, up to
 IN_FLIGHT_BYTES: small commands share entries, large ones are pipelined.
 
 Every command has exactly one outcome: Committed, NotProposed (surely not applied) or OutcomeUnknown.
@@ -20,6 +20,7 @@ from quorumlog.raft.errors import Busy, Dropped, OutcomeUnknown, RaftError
 from quorumlog.raft.proposal import Committed, Proposal
 
 GROUP_BYTES: Final = 256 << 10  # enough that another command would not make the entry cheaper
+HASTE_BYTES: Final = 64 << 10  # a producer's full batch, and less, is an entry worth a round of its own
 ENTRY_BYTES: Final = 16 << 20  # bound of an entry; a single command is at most half of it
 IN_FLIGHT_BYTES: Final = 16 << 20  # proposed and not committed
 QUEUE_BYTES: Final = 64 << 20  # waiting; beyond it callers are told Busy
@@ -84,7 +85,7 @@ class Proposals:
         """Take what should become one entry now; empty: nothing, or better to wait."""
         if not self._queue or self._in_flight_bytes >= IN_FLIGHT_BYTES:
             return []
-        if self._in_flight and self._queue_bytes < GROUP_BYTES:
+        if self._in_flight and self._queue_bytes < HASTE_BYTES:
             return []
         group: list[Pending] = []
         size = 0

@@ -1,9 +1,9 @@
 """One node's part in replication, without an event loop: time, network, disk and threads are arguments.
 
 A replica owns the engine (core.py), the journal, its leader's and its follower's half (leader.py,
-follower.py), the commands on their way (proposals.py) and the sync that makes entries durable. Everything
-happens in `tick`, `receive` and the workers' callbacks, on one thread. The asyncio shell is engine.py; a
-simulation is another.
+follower.py), the commands on their way (proposals.py) and the sync that makes entries durable
+(syncing.py). Everything happens in `tick`, `receive` and the workers' callbacks, on one thread. The asyncio
+shell is engine.py; a simulation is another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from quorumlog.proto import entry_pb2
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.entry import entry_parts
 from quorumlog.proto.peer_pb2 import PeerMessage, RequestVote, StaleTerm, Vote
@@ -31,15 +30,18 @@ from quorumlog.raft.machine import Machine
 from quorumlog.raft.proposal import Proposal
 from quorumlog.raft.proposals import Outcome, Pending, Proposals
 from quorumlog.raft.sealing import Sealer
+from quorumlog.raft.syncing import Syncer
 from quorumlog.storage import format as layout
 from quorumlog.storage.errors import Damaged, SyncFailed
-from quorumlog.storage.log import Log, Ticket
+from quorumlog.storage.log import Log
 
 logger = logging.getLogger(__name__)
 
 APPLY_ENTRIES_PER_TICK: Final = 64  # an entry may hold thousands of commands; the loop must not stall
 APPLY_COMMANDS_PER_TICK: Final = 1024
-SYNC_INTERVAL_S: Final = 1.0  # of the policy `interval`
+# A new commit index waits so long for an entry to travel with: callers are answered before peers are told,
+# and at a busy time it costs no message of its own.
+COMMIT_PUSH_S: Final = 0.001
 
 
 class Fatal(Exception):
@@ -75,7 +77,6 @@ class Replica:
 
     - A message counts only if it came by the peer's current session and, where it is a reply, in this term.
     - No MATCHED leaves, and none is counted, for an entry that is not durable at its sender and here.
-    - At most one sync is under way.
     """
 
     def __init__(
@@ -91,8 +92,14 @@ class Replica:
         clock: Callable[[], float],
         wall_clock_ms: Callable[[], int],
         wake: Callable[[], None],
+        wake_after: Callable[[float], None],
     ) -> None:
-        """`log` is open; the machine is restored here. `wake` asks for a tick soon."""
+        """`log` is open; the machine is restored here. `wake` asks for a tick, `wake_after` for one later.
+
+        Raises Damaged where the log says that something durable is bad: such a node must not vote.
+        """
+        if log.recovery.fenced:  # taking part could take back what was acknowledged
+            raise log.recovery.fenced[0]
         self.config = config
         self.log = log
         self.machine = machine
@@ -102,17 +109,17 @@ class Replica:
         self.on_applied: list[Callable[[], None]] = []
         self.on_leadership: list[Callable[[Leadership], None]] = []
         self._network = network
-        self._sync_worker = sync_worker
+        self._syncer = Syncer(log, machine, sync_worker, clock, self._on_durable, self._fail)
         self._sealer = Sealer(log, machine, seal_worker, self._fail)
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._wake = wake
+        self._wake_after = wake_after
         self._sessions: dict[str, int] = {}
         self._votes: set[tuple[int, str]] = set()
         self._append_due = False
         self._next_heartbeat = 0.0
-        self._ticket: Ticket | None = None
-        self._last_sync = clock()
+        self._push_commit_at: float | None = None
         self._entry_time_ms = 0
         self._stopping = False
         base, state = log.load_state()
@@ -148,25 +155,36 @@ class Replica:
     def idle(self) -> bool:
         """Nothing waits, nothing is in flight, nothing is being written."""
         busy = (
-            self.proposals.queued_count or self.proposals.in_flight_count or self._ticket or self._sealer.busy
+            self.proposals.queued_count
+            or self.proposals.in_flight_count
+            or self._syncer.busy
+            or self._sealer.busy
         )
         return not busy
 
     def tick(self) -> None:
         """Do what is due; bounded."""
         self.proposals.expire(self._clock())
+        self._propose_waiting()  # what just came does not wait for the engine's tick
         self.core.doTick()
         self._note_leadership()
         self._propose_waiting()
-        self._start_sync()  # before sending: the disk works while the loop does
+        self._syncer.start()  # before sending: the disk works while the loop does
         self._send_appends()
 
     def _send_appends(self) -> None:
-        due, self._append_due = self._append_due, False
-        heartbeat = due and self._clock() >= self._next_heartbeat
+        now = self._clock()
+        heartbeat = self._append_due and now >= self._next_heartbeat
         if heartbeat:
-            self._next_heartbeat = self._clock() + self.config.heartbeat_s
-        self.leader.send(due=due, heartbeat=heartbeat)
+            self._append_due = False
+            self._next_heartbeat = now + self.config.heartbeat_s
+        push_commit = self._push_commit_at is not None and now >= self._push_commit_at
+        self.leader.send(push_commit=push_commit, heartbeat=heartbeat)
+        if push_commit:
+            self._push_commit_at = None
+        elif self._push_commit_at is None and self.leader.has_unsent_commit:
+            self._push_commit_at = now + COMMIT_PUSH_S
+            self._wake_after(COMMIT_PUSH_S)
 
     # Commands --------------------------------------------------------------------------------
 
@@ -243,7 +261,7 @@ class Replica:
                 "two leaders in a term"
             )
             self.follower.on_append(peer_id, session, message.term, message.append_entries, attachment)
-            self._start_sync()
+            self._syncer.start()
         elif kind == "request_vote":
             self._on_request_vote(peer_id, message.term, message.request_vote)
         elif message.term > self.core.term:
@@ -295,27 +313,9 @@ class Replica:
 
     # Durability ------------------------------------------------------------------------------
 
-    def _start_sync(self) -> None:
-        if self._ticket is not None or self.log.durable_index >= self.log.last_index:
-            return
-        policy = self.machine.sync_policy
-        if policy == entry_pb2.SYNC_OS:
-            return
-        if policy == entry_pb2.SYNC_INTERVAL and self._clock() < self._last_sync + SYNC_INTERVAL_S:
-            return
-        self._last_sync = self._clock()
-        self._ticket = self.log.begin_sync()
-        self._sync_worker.submit(self._ticket.run, self._synced)
-
-    def _synced(self, error: BaseException | None) -> None:
-        ticket, self._ticket = self._ticket, None
-        assert ticket is not None
-        if error is not None:
-            self._fail(error)
-        self.log.finish_sync(ticket)
+    def _on_durable(self) -> None:
         self.leader.on_durable()
         self.follower.on_durable()
-        self._start_sync()
         self._wake()
 
     def _fail(self, error: BaseException) -> NoReturn:
@@ -345,10 +345,8 @@ class Replica:
         self._wake()
 
     def core_durable_index(self) -> int:
-        """What this node may count of its own copy: the durable part; under a weaker policy, all of it."""
-        if self.machine.sync_policy == entry_pb2.SYNC_ALWAYS:
-            return self.log.durable_index
-        return self.log.last_index
+        """See Syncer.countable_index."""
+        return self._syncer.countable_index
 
     def core_applies(self) -> bool:
         """Apply what is committed, within the bounds of a tick."""

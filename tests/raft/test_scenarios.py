@@ -14,6 +14,7 @@ from quorumlog.raft.errors import EXIT_SYNC_FAILED, Dropped, NoSpace, NotLeader,
 from quorumlog.raft.progress import State
 from quorumlog.raft.proposal import Committed
 from quorumlog.raft.replica import Replica
+from quorumlog.storage.errors import Damaged
 from tests.support.simulation import Cluster, Faults, Node
 
 
@@ -299,6 +300,17 @@ class TestDurability:
         committed(cluster, cluster.await_leader())
         cluster.run_until(cluster.converged)
         cluster.check()
+
+    def test_when_nothing_comes_the_file_says_how_far_it_is_durable(self, cluster: Cluster) -> None:
+        """Else damage to the newest entries would be taken for a torn tail, and cut."""
+        leader = cluster.await_leader()
+        committed(cluster, leader)
+        cluster.run(2.0)
+        leader.kill()
+        (path,) = (path for path in leader.disk.names if path.name.endswith(".log"))
+        leader.disk.flip(path, len(leader.disk.names[path].cached.rstrip(b"\0")) - 50, 0)
+        with pytest.raises(Damaged):
+            leader.start()
 
     def test_under_a_weaker_policy_the_ack_says_so(self, cluster: Cluster) -> None:
         for node in cluster.nodes.values():

@@ -175,6 +175,7 @@ class Node:
             clock=self.cluster.events.clock,
             wall_clock_ms=lambda: int(self.cluster.events.now * 1000),
             wake=self._wake,
+            wake_after=self._wake_after,
         )
         self._timer(self.life)
 
@@ -220,6 +221,10 @@ class Node:
             self._tick_scheduled = True
             life = self.life
             self.cluster.events.after(0.0, lambda: self.if_alive(life, self._tick))
+
+    def _wake_after(self, delay_s: float) -> None:
+        life = self.life
+        self.cluster.events.after(delay_s, lambda: self.if_alive(life, self._wake))
 
     def _tick(self) -> None:
         self._tick_scheduled = False
