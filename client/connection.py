@@ -147,10 +147,22 @@ class Connection:
         """Return how many partitions a topic has. Raises UnknownTopic."""
         async with self._describing:  # first come, first served: senders stay in order
             if fresh or topic not in self._partitions:
-                request = service_pb2.DescribeTopicRequest(name=topic, min_raft_index=self.session)
-                answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
-                self._partitions[topic] = len(answer.topic.partitions)
+                try:
+                    self._partitions[topic] = await self._count_partitions(topic)
+                except errors.UnknownTopic:
+                    await self._see_what_is_committed()
+                    self._partitions[topic] = await self._count_partitions(topic)
             return self._partitions[topic]
+
+    async def _count_partitions(self, topic: str) -> int:
+        request = service_pb2.DescribeTopicRequest(name=topic, min_raft_index=self.session)
+        answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
+        return len(answer.topic.partitions)
+
+    async def _see_what_is_committed(self) -> None:
+        """Whoever was asked may lag behind another client's write: from now on wait for what is committed."""
+        status = await self.call(lambda stubs: stubs.cluster.Status, service_pb2.StatusRequest())
+        self.saw(max((node.commit_index for node in status.nodes), default=0))
 
     def known_partitions(self, topic: str) -> int | None:
         """Return the same where it is known already; the fast path of every send."""

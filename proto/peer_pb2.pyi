@@ -65,18 +65,20 @@ class Vote(_message.Message):
     def __init__(self) -> None: ...
 
 class AppendEntries(_message.Message):
-    __slots__ = ("previous_index", "previous_term", "commit_index", "count", "round")
+    __slots__ = ("previous_index", "previous_term", "commit_index", "count", "round", "sync_policy")
     PREVIOUS_INDEX_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_TERM_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    SYNC_POLICY_FIELD_NUMBER: _ClassVar[int]
     previous_index: int
     previous_term: int
     commit_index: int
     count: int
     round: int
-    def __init__(self, previous_index: _Optional[int] = ..., previous_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., count: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    sync_policy: int
+    def __init__(self, previous_index: _Optional[int] = ..., previous_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., count: _Optional[int] = ..., round: _Optional[int] = ..., sync_policy: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
     __slots__ = ("outcome", "index", "round")

@@ -22,13 +22,21 @@ from typing import Final, NoReturn
 
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.peer_pb2 import Hello, PeerMessage
-from quorumlog.raft.errors import EXIT_BUG, NotLeader, RaftError
+from quorumlog.raft.errors import (
+    EXIT_BUG,
+    EXIT_DAMAGED,
+    EXIT_NO_SPACE,
+    EXIT_SYNC_FAILED,
+    NotLeader,
+    RaftError,
+)
 from quorumlog.raft.hardstate import HardState
 from quorumlog.raft.machine import Machine
 from quorumlog.raft.proposal import Committed, Proposal
 from quorumlog.raft.proposals import Outcome
 from quorumlog.raft.replica import Fatal, Leadership, Replica, ReplicaConfig
 from quorumlog.raft.transport import Transport, TransportConfig
+from quorumlog.storage.errors import Damaged, NoSpace, SyncFailed
 from quorumlog.storage.frame import BadFrame
 from quorumlog.storage.log import Log
 
@@ -217,6 +225,7 @@ class Engine:
         while not self.replica.idle and self._loop.time() < deadline:
             await self._next_event()
         self._stopped = True
+        self.replica.abandon()
         if self._timer is not None:
             self._timer.cancel()
         await self._transport.stop()
@@ -407,6 +416,15 @@ class Engine:
         except Fatal as error:
             logger.critical("stopping at once: %s", error, exc_info=error)
             self._fatal(error.exit_code, str(error))
+        except Damaged as error:
+            logger.critical("stopping at once: %s", error)
+            self._fatal(EXIT_DAMAGED, str(error))
+        except SyncFailed as error:
+            logger.critical("stopping at once, what is on disk is not known: %s", error)
+            self._fatal(EXIT_SYNC_FAILED, str(error))
+        except NoSpace as error:  # for a vote or a no-op, which cannot be refused
+            logger.critical("stopping at once, no room for what cannot wait: %s", error)
+            self._fatal(EXIT_NO_SPACE, str(error))
         except Exception as error:  # an invariant does not hold: nothing this process says can be trusted
             logger.critical("stopping at once, an invariant does not hold: %r", error, exc_info=error)
             self._fatal(EXIT_BUG, repr(error))

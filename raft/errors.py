@@ -15,6 +15,7 @@ What only a bug or a broken disk can cause ends the process, with one of the exi
 from __future__ import annotations
 
 EXIT_BUG = 70  # an invariant does not hold (sysexits: EX_SOFTWARE)
+EXIT_NO_SPACE = 73  # no room for a vote or a leader's first entry, which cannot be refused (EX_CANTCREAT)
 EXIT_SYNC_FAILED = 74  # fsync failed: what is on disk is not known (EX_IOERR)
 EXIT_DAMAGED = 75  # a file that a vote or a commit rests on is damaged
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from quorumlog.proto import entry_pb2
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage
 from quorumlog.raft.admission import Admitted, Refused, admit
@@ -52,17 +53,20 @@ class Follower:
         self._sessions = sessions
         self._alarms = alarms
         self._countable_index = countable_index
+        self.required_policy: int = entry_pb2.SYNC_ALWAYS  # as the leader said last
         self._claim: Claim | None = None
 
     def forget_claim(self) -> None:
         """This node leads now: it claims nothing to anybody."""
         self._claim = None
+        self.required_policy = entry_pb2.SYNC_ALWAYS
 
     def on_append(
         self, peer_id: str, session: int, term: int, message: AppendEntries, attachment: Buffer | None
     ) -> None:
         """Take an append of a term that is not older than ours. Raises BadFrame."""
         frames = _frames_of(message, attachment)
+        self.required_policy = message.sync_policy
         verdict = admit(
             self._journal,
             self._core.commit_index,
@@ -75,6 +79,9 @@ class Follower:
             self._hear_leader(peer_id, term)
             self._reply(peer_id, AppendReply.RESET, verdict.hint, message.round)
             return
+        if verdict.truncate_from is not None:  # first: it may make the room that is asked for next
+            logger.info("term %d: replacing entries from %d on", term, verdict.truncate_from)
+            self._journal.truncate_from(verdict.truncate_from, self._core.commit_index)
         rolls = any(frame.starts_segment for frame in verdict.frames)
         size = total_size(verdict.frames)
         if verdict.frames and not self._alarms.ensure_space(size, len(verdict.frames), rolls=rolls):
@@ -113,9 +120,6 @@ class Follower:
         self._core.deliver(peer_id, {"type": "append_entries", "term": term, "commit_index": 0})
 
     def _take(self, peer_id: str, term: int, verdict: Admitted) -> None:
-        if verdict.truncate_from is not None:
-            logger.info("term %d: replacing entries from %d on", term, verdict.truncate_from)
-            self._journal.truncate_from(verdict.truncate_from, self._core.commit_index)
         self._core.deliver(
             peer_id,
             {

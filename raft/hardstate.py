@@ -20,7 +20,8 @@ from typing import Final
 
 from quorumlog.proto.checksum import crc32c, masked
 from quorumlog.raft.errors import DamagedHardState
-from quorumlog.storage.files import FileSystem
+from quorumlog.storage.errors import NoSpace, SyncFailed
+from quorumlog.storage.files import NO_SPACE_ERRORS, FileSystem, read_file, replace_file
 
 MAGIC: Final = b"QLTERM\0\0"
 FORMAT_VERSION: Final = 1
@@ -42,34 +43,25 @@ class HardState:
         self._path = path
         self.term = 0
         self.vote: str | None = None
-        if files.exists(path):
-            self.term, self.vote = _decode(path, _read(files, path))
+        content = read_file(files, path)
+        if content is not None:
+            self.term, self.vote = _decode(path, content)
         elif not log_is_empty:
             raise DamagedHardState(f"{path} is missing, but the log has entries: this node could vote twice")
 
     def save(self, term: int, vote: str | None) -> None:
-        """Make them durable, then remember them."""
+        """Make them durable, then remember them. Raises NoSpace, SyncFailed."""
         assert term >= self.term, f"the term would fall from {self.term} to {term}"
         assert term > self.term or self.vote in (None, vote), f"second vote in term {term}"
         if (term, vote) == (self.term, self.vote):
             return
-        _replace(self._files, self._path, _encode(term, vote))
+        try:
+            replace_file(self._files, self._path, _encode(term, vote))
+        except OSError as error:
+            if error.errno in NO_SPACE_ERRORS:
+                raise NoSpace(f"{self._path}: {error}") from error
+            raise SyncFailed(f"{self._path}: {error}") from error
         self.term, self.vote = term, vote
-
-
-def _read(files: FileSystem, path: Path) -> bytes:
-    file = files.open(path, writable=False)
-    return file.pread(file.size(), 0)
-
-
-def _replace(files: FileSystem, path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    file = files.open(temporary, create=True)
-    written = file.pwritev([content], 0)
-    assert written == len(content), f"{temporary}: {written} of {len(content)} bytes written"
-    file.fsync()
-    files.rename(temporary, path)
-    files.sync_directory(path.parent)
 
 
 def _encode(term: int, vote: str | None) -> bytes:

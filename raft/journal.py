@@ -97,8 +97,8 @@ class Journal:
         start = index - self._recent[0].index
         for number in range(start, len(self._recent)):
             frame = self._recent[number]
-            if count and size + frame.size > max_bytes:
-                break
+            if count and (size + frame.size > max_bytes or frame.starts_segment):
+                break  # one segment's start per message: the receiver asks for room for one
             buffers.append(frame.header)
             buffers.extend(frame.parts)
             size += frame.size

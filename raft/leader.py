@@ -32,6 +32,7 @@ class Leader:
         sessions: Mapping[str, int],
         alarms: Alarms,
         countable_index: Callable[[], int],
+        required_policy: Callable[[], int],
     ) -> None:
         self.progress: dict[str, Progress] = {}
         self.no_op_index = (
@@ -43,6 +44,7 @@ class Leader:
         self._sessions = sessions
         self._alarms = alarms
         self._countable_index = countable_index
+        self._required_policy = required_policy
         self._round = 0
         self._must_answer = False
 
@@ -71,6 +73,8 @@ class Leader:
                 f"{peer_id} matched {reply.index}, beyond this log"
             )
             progress.matched(reply.index)
+        elif reply.outcome == AppendReply.NO_SPACE:
+            progress.refused()
         elif reply.outcome == AppendReply.RESET:
             progress.reset(reply.index, self._journal.last_index)
         if not self._count(peer_id, progress):
@@ -122,7 +126,9 @@ class Leader:
     def _send_to(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
         if progress.may_probe():
             progress.probed()
-            self._send_append(peer_id, progress.next - 1, [], 0, must_answer=True)
+            # A peer that is behind the log's start is asked at the start until it can be given a snapshot.
+            previous = max(progress.next, self._journal.first_index) - 1
+            self._send_append(peer_id, previous, [], 0, must_answer=True)
             return
         try:
             sent = self._send_entries(peer_id, progress)
@@ -158,6 +164,7 @@ class Leader:
             previous_term=previous_term,
             commit_index=self._core.commit_index,
             count=count,
+            sync_policy=self._required_policy(),
             round=self._round if must_answer or self._must_answer else 0,
         )
         self.progress[peer_id].commit_sent = self._core.commit_index

@@ -5,7 +5,7 @@
     replicate  entries stream, ahead of the answers, within a window of bytes
     snapshot   the peer is behind the log's start (comes with snapshots; until then such a peer waits)
 
-A new session, and a new leadership, start in probe at match + 1: what was in flight is taken as lost.
+A new session starts in probe behind what was counted: what was in flight is taken as lost.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class State(enum.StrEnum):
 class Progress:
     """Replication to one peer, by one leader, in one term.
 
-    - match < next; match never falls; every entry up to match is durable at the peer.
-    - counted <= match: what the engine was told, after the leader's own copy was durable.
+    - match < next; every entry up to match is at the peer, as durable as the policy asks. Within a session
+      match never falls.
+    - counted: what the engine was told, after the leader's own copy was durable. It never falls.
     - in probe at most one message is unanswered; in replicate at most WINDOW_BYTES are.
     """
 
@@ -45,18 +46,19 @@ class Progress:
         self._obeyed_reset: int | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # (last index of a message, bytes)
         self._in_flight_bytes = 0
+        self._window = WINDOW_BYTES
 
     def restart(self) -> None:
         """A new session: nothing that was sent can be counted on, nothing held is believed."""
-        self.match = self.counted
-        self._become_probe(self.match + 1)
+        self.match = 0  # under a weak policy even what was counted may be gone there
+        self._become_probe(self.counted + 1)
 
     def may_probe(self) -> bool:
         return self.state is State.PROBE and not self._awaiting_probe
 
     def may_send(self) -> bool:
         """May entries be sent (there being any)?"""
-        return self.state is State.REPLICATE and self._in_flight_bytes < WINDOW_BYTES
+        return self.state is State.REPLICATE and self._in_flight_bytes < self._window
 
     def probed(self) -> None:
         self._awaiting_probe = True
@@ -74,7 +76,9 @@ class Progress:
 
     def matched(self, index: int) -> None:
         """The peer holds, durably, what we hold up to `index`."""
-        self.match = max(self.match, index)
+        if index > self.match:
+            self.match = index
+            self._window = WINDOW_BYTES
         while self._in_flight and self._in_flight[0][0] <= index:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         if self.state is State.PROBE:
@@ -83,6 +87,12 @@ class Progress:
             self._obeyed_reset = None
             self.next = self.match + 1
         self.next = max(self.next, self.match + 1)
+
+    def refused(self) -> None:
+        """The peer's disk is full: ask again with the next heartbeat, then send little until it takes it."""
+        self._become_probe(self.match + 1)
+        self._awaiting_probe = True
+        self._window = 1
 
     def reset(self, hint: int, last_index: int) -> bool:
         """The peer lacks what stands before our message; it asks to go on from `hint`. False: a stale one.

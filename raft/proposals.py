@@ -30,6 +30,9 @@ GROUP_COUNT: Final = 4_096  # commands in one entry: bounds the work of applying
 Outcome = Committed | RaftError
 
 
+_RELEASED: Final = Proposal(b"")
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
     """One command on its way. `resolve` is called once; afterwards `done` is True."""
@@ -44,6 +47,7 @@ class Pending:
     def resolve(self, outcome: Outcome) -> None:
         if not self.done:
             self.done = True
+            self.proposal = _RELEASED  # its bytes are not kept until the deadline that stands in a heap
             self.resolve_with(outcome)
 
 
@@ -51,13 +55,13 @@ class Proposals:
     """The commands of one node.
 
     - queued: in arrival order, bounded in bytes and count; none of them has left this node.
-    - in flight: entries that this node appended as a leader, by raft index.
+    - in flight: entries that this node appended as a leader, by raft index and term: an index can come again.
     """
 
     def __init__(self) -> None:
         self._queue: deque[Pending] = deque()
         self._queue_bytes = 0
-        self._in_flight: dict[int, tuple[Sequence[Pending], int]] = {}
+        self._in_flight: dict[tuple[int, int], tuple[Sequence[Pending], int, int]] = {}
         self._in_flight_bytes = 0
         self._deadlines: list[tuple[float, int, Pending]] = []
         self._order = itertools.count()
@@ -103,24 +107,25 @@ class Proposals:
                 break
         return group
 
-    def proposed(self, index: int, group: Sequence[Pending]) -> None:
-        """The group is entry `index` now."""
+    def proposed(self, index: int, term: int, group: Sequence[Pending], sync_policy: int) -> None:
+        """The group is entry `index` of `term` now, appended under `sync_policy`."""
         for pending in group:
             pending.proposed = True
         size = sum(pending.size for pending in group)
-        self._in_flight[index] = (group, size)
+        self._in_flight[index, term] = (group, size, sync_policy)
         self._in_flight_bytes += size
 
     def committed(self, index: int, term: int, results: Sequence[object], sync_policy: int) -> None:
         """Entry `index` was applied: each command has its result."""
-        group = self._landed(index)
+        group, proposed_under = self._landed(index, term)
+        weaker = max(proposed_under, sync_policy)  # the setting may have changed on the way
         assert len(results) == len(group), f"entry {index}: {len(group)} commands, {len(results)} results"
         for pending, result in zip(group, results, strict=True):
-            pending.resolve(Committed(index, term, result, sync_policy))
+            pending.resolve(Committed(index, term, result, weaker))
 
-    def dropped(self, index: int) -> None:
+    def dropped(self, index: int, term: int) -> None:
         """Another leader's entry took the place of ours: it will surely never be applied."""
-        for pending in self._landed(index):
+        for pending in self._landed(index, term)[0]:
             pending.resolve(Dropped(f"another leader's entry took index {index}"))
 
     def refuse_queued(self, error: RaftError) -> None:
@@ -131,10 +136,21 @@ class Proposals:
 
     def hasten(self, deadline: float) -> None:
         """Leadership is lost: what is in flight may still land, but is not waited for beyond `deadline`."""
-        for group, _ in self._in_flight.values():
+        for group, _, _ in self._in_flight.values():
             for pending in group:
                 if not pending.done and pending.deadline > deadline:
                     heapq.heappush(self._deadlines, (deadline, next(self._order), pending))
+
+    def forget_beyond(self, index: int) -> None:
+        """A new leadership begins with a log that ends at `index`: what was in flight beyond is not in it.
+
+        Another node may still hold it, so its outcome is unknown; nobody will call back for it.
+        """
+        for key in [key for key in self._in_flight if key[0] > index]:
+            for pending in self._landed(*key)[0]:
+                pending.resolve(
+                    OutcomeUnknown("another leader took it from this log; it may still be applied")
+                )
 
     def expire(self, now: float) -> None:
         """Resolve what has waited too long, honestly."""
@@ -149,7 +165,7 @@ class Proposals:
             else:
                 pending.resolve(Busy("it was not proposed within its time"))
 
-    def _landed(self, index: int) -> Sequence[Pending]:
-        group, size = self._in_flight.pop(index, ((), 0))
+    def _landed(self, index: int, term: int) -> tuple[Sequence[Pending], int]:
+        group, size, sync_policy = self._in_flight.pop((index, term), ((), 0, 0))
         self._in_flight_bytes -= size
-        return group
+        return group, sync_policy

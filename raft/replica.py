@@ -9,11 +9,13 @@ shell is engine.py; a simulation is another.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from quorumlog.proto import entry_pb2
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.entry import entry_parts
 from quorumlog.proto.peer_pb2 import PeerMessage, RequestVote, StaleTerm, Vote
@@ -109,7 +111,7 @@ class Replica:
         self.on_applied: list[Callable[[], None]] = []
         self.on_leadership: list[Callable[[Leadership], None]] = []
         self._network = network
-        self._syncer = Syncer(log, machine, sync_worker, clock, self._on_durable, self._fail)
+        self._syncer = Syncer(log, self._required_policy, sync_worker, clock, self._on_durable, self._fail)
         self._sealer = Sealer(log, machine, seal_worker, self._fail)
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
@@ -136,7 +138,7 @@ class Replica:
         )
         self.core.start_at(base - 1)
         halves = (self.core, self.journal, network, self._sessions, self.alarms, self.core_durable_index)
-        self.leader = Leader(*halves)
+        self.leader = Leader(*halves, self._required_policy)
         self.follower = Follower(*halves)
         self._leadership = Leadership(engine_core.FOLLOWER, self.core.term, None)
 
@@ -202,6 +204,10 @@ class Replica:
         """New commands are refused from now on; what is under way goes on."""
         self._stopping = True
 
+    def abandon(self) -> None:
+        """Nothing is waited for any longer: whoever still waits is told what is known."""
+        self.proposals.expire(math.inf)
+
     def _not_leader(self) -> NotLeader:
         leader = self.core.leader_id
         return NotLeader(None if leader == self.config.node_id else leader, None, self.core.term)
@@ -215,8 +221,9 @@ class Replica:
                     pending.resolve(NoSpace("the leader's disk is full"))
                 return
             index = self.journal.last_index + 1
-            self.proposals.proposed(index, group)
-            self.core.append(Draft(layout.KIND_COMMANDS, parts), partial(self._landed, index))
+            term = self.core.term
+            self.proposals.proposed(index, term, group, self._required_policy())
+            self.core.append(Draft(layout.KIND_COMMANDS, parts), partial(self._landed, index, term))
             assert self.journal.last_index == index
 
     def _entry_of(self, group: Sequence[Pending]) -> tuple[Buffer, ...]:
@@ -226,12 +233,12 @@ class Replica:
         bodies = [body for pending in group for body in pending.proposal.bodies]
         return tuple(entry_parts(self._entry_time_ms, level, fragments, bodies))
 
-    def _landed(self, index: int, applied: tuple[int, Sequence[object]] | None, reason: int) -> None:
+    def _landed(self, index: int, term: int, results: Sequence[object] | None, reason: int) -> None:
         """The engine's callback for an entry that this node proposed."""
-        if reason == engine_core.SUCCESS and applied is not None:
-            self.proposals.committed(index, applied[0], applied[1], self.machine.sync_policy)
+        if reason == engine_core.SUCCESS and results is not None:
+            self.proposals.committed(index, term, results, self._required_policy())
         else:
-            self.proposals.dropped(index)
+            self.proposals.dropped(index, term)
 
     # Sessions and messages -------------------------------------------------------------------
 
@@ -301,6 +308,7 @@ class Replica:
         if now.role == engine_core.LEADER and (now.role, now.term) != (before.role, before.term):
             self.follower.forget_claim()
             self.leader.start(self.config.peer_ids)
+            self.proposals.forget_beyond(self.leader.no_op_index - 1)
             logger.info("term %d: this node leads from entry %d on", now.term, self.leader.no_op_index)
         for listener in self.on_leadership:
             listener(now)
@@ -312,6 +320,16 @@ class Replica:
         self.proposals.hasten(self._clock() + 2 * self.config.election_timeout_s_max)
 
     # Durability ------------------------------------------------------------------------------
+
+    def _required_policy(self) -> int:
+        """What acknowledgements must be given under: the replicated setting, as the leader knows it.
+
+        A follower obeys its leader's word, since its own state may lag; a new leader assumes the strictest
+        until it has applied all that was acknowledged before it.
+        """
+        if self.core.role != engine_core.LEADER:
+            return self.follower.required_policy
+        return self.machine.sync_policy if self.is_leader else entry_pb2.SYNC_ALWAYS
 
     def _on_durable(self) -> None:
         self.leader.on_durable()
@@ -376,7 +394,7 @@ class Replica:
         self.core.advance_applied(index)
         for term, callback in self.core.take_waiting(index):
             if term == frame.term:
-                callback((frame.term, results), engine_core.SUCCESS)
+                callback(results, engine_core.SUCCESS)
             else:
                 callback(None, engine_core.DISCARDED)
         return len(results)

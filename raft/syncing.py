@@ -8,7 +8,6 @@ from typing import Final, NoReturn
 
 from quorumlog.proto import entry_pb2
 from quorumlog.raft.interfaces import Worker
-from quorumlog.raft.machine import Machine
 from quorumlog.storage.errors import NoSpace
 from quorumlog.storage.log import Log, Ticket
 
@@ -21,7 +20,7 @@ IDLE_S: Final = 0.5
 
 
 class Syncer:
-    """Syncs the log as the policy asks; `on_durable` is called when more is durable.
+    """Syncs the log as `policy()`, a SyncPolicy, asks; `on_durable` is called when more is durable.
 
     The same worker prepares the next segment's files, so that starting it costs the loop little.
     """
@@ -29,14 +28,14 @@ class Syncer:
     def __init__(
         self,
         log: Log,
-        machine: Machine,
+        policy: Callable[[], int],
         worker: Worker,
         clock: Callable[[], float],
         on_durable: Callable[[], None],
         fail: Callable[[BaseException], NoReturn],
     ) -> None:
         self._log = log
-        self._machine = machine
+        self._policy = policy
         self._worker = worker
         self._clock = clock
         self._on_durable = on_durable
@@ -53,7 +52,7 @@ class Syncer:
     @property
     def countable_index(self) -> int:
         """What this node may count of its own copy: the durable part; under a weaker policy, all of it."""
-        if self._machine.sync_policy == entry_pb2.SYNC_ALWAYS:
+        if self._policy() == entry_pb2.SYNC_ALWAYS:
             return self._log.durable_index
         return self._log.last_index
 
@@ -65,7 +64,7 @@ class Syncer:
             self._worker.submit(self._ticket.run, self._done)
 
     def _is_due(self) -> bool:
-        policy = self._machine.sync_policy
+        policy = self._policy()
         waited_s = self._clock() - self._began
         if policy == entry_pb2.SYNC_OS:
             return False

@@ -34,6 +34,7 @@ class Spare:
 
     - `prepare` may be called from any thread; the rest belongs to the log's.
     - What is prepared has its space: a roll cannot fail for want of it.
+    - From `take` to the end of `install` nothing is prepared: the names still lead to the taken files.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Spare:
         self._capacity = capacity  # entries
         self._reserve_bytes = reserve_bytes
         self._files: SpareFiles | None = None
+        self._is_taken = False
         self._lock = Lock()
 
     @property
@@ -61,6 +63,8 @@ class Spare:
     def prepare(self, min_size: int, urgent: bool) -> None:
         """Make sure that files are ready, with `min_size` bytes of log. Raises NoSpace or SyncFailed."""
         with self._lock:
+            if self._is_taken:
+                return  # by the log's thread, while another one prepares ahead: that can wait
             if self._files is None or self._files.allocated < min_size:
                 self._files = None
                 self._files = self._make_any(max(min_size, SEGMENT_HEADER_BYTES), urgent)
@@ -92,7 +96,7 @@ class Spare:
         """Return the files with their header written and synced. Raises NoSpace or OSError."""
         self.prepare(0, True)
         with self._lock:
-            spare, self._files = self._files, None
+            spare, self._files, self._is_taken = self._files, None, True
         assert spare is not None
         write_first_page(spare.log, header, identity)
         return spare
@@ -100,9 +104,12 @@ class Spare:
     def install(self, spare: SpareFiles, header: SegmentHeader) -> ActiveSegment:
         """Give the files their names, durably, and return the segment. Raises OSError."""
         files, path = self._directory.files, self._directory.path
-        files.rename(path / INDEX_NAME, self._directory.file(header.base, "index"))
-        files.rename(path / LOG_NAME, self._directory.file(header.base, "log"))
-        self._directory.sync()
+        try:
+            files.rename(path / INDEX_NAME, self._directory.file(header.base, "index"))
+            files.rename(path / LOG_NAME, self._directory.file(header.base, "log"))
+            self._directory.sync()
+        finally:
+            self._is_taken = False
         return empty_segment(self._directory, header, spare)
 
     def discard(self) -> None:

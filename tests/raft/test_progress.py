@@ -79,7 +79,7 @@ def test_a_new_session_forgets_what_was_in_flight_and_what_was_held() -> None:
     progress.restart()
     assert (progress.state, progress.match, progress.next, progress.may_probe()) == (
         State.PROBE,
-        40,
+        0,
         41,
         True,
     )
@@ -93,10 +93,10 @@ def test_a_new_session_forgets_what_was_in_flight_and_what_was_held() -> None:
         st.tuples(st.sampled_from(["match", "reset", "send", "restart"]), st.integers(0, 60)), max_size=60
     )
 )
-def test_match_never_falls_below_what_was_counted_and_stays_below_next(steps: list[tuple[str, int]]) -> None:
+def test_match_falls_only_with_a_session_and_stays_below_next(steps: list[tuple[str, int]]) -> None:
     progress, last = Progress(50), 50
     for kind, number in steps:
-        counted = progress.counted
+        match = progress.match
         if kind == "match" and number <= last:
             progress.matched(number)
             progress.counted = progress.match
@@ -106,4 +106,21 @@ def test_match_never_falls_below_what_was_counted_and_stays_below_next(steps: li
             progress.sent(progress.next, number * 100_000)
         elif kind == "restart":
             progress.restart()
-        assert counted <= progress.match < progress.next <= last + 1
+        assert progress.match < progress.next <= last + 1
+        assert progress.match >= (0 if kind == "restart" else match)
+
+
+def test_a_peer_with_a_full_disk_is_asked_once_a_heartbeat_and_sent_little() -> None:
+    progress = Progress(100)
+    progress.matched(10)
+    progress.sent(20, 1000)
+    progress.refused()
+    assert (progress.state, progress.next, progress.may_probe()) == (State.PROBE, 11, False)
+    progress.repeat_probe()
+    assert progress.may_probe()
+    progress.matched(10)
+    progress.sent(11, 5)
+    assert not progress.may_send()
+    progress.matched(11)
+    progress.sent(12, 5)
+    assert progress.may_send()

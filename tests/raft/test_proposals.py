@@ -43,7 +43,7 @@ def test_small_commands_wait_for_the_round_before_large_ones_do_not(
     proposals: Proposals, caller: Caller
 ) -> None:
     caller.offer()
-    proposals.proposed(1, proposals.next_group())
+    proposals.proposed(1, 1, proposals.next_group(), 0)
     caller.offer()
     assert proposals.next_group() == []
     caller.offer(module.HASTE_BYTES)
@@ -58,7 +58,7 @@ def test_a_solo_command_has_an_entry_of_its_own(proposals: Proposals, caller: Ca
     for index in (1, 2, 3):
         group = proposals.next_group()
         sizes.append(len(group))
-        proposals.proposed(index, group)
+        proposals.proposed(index, 1, group, 0)
         proposals.committed(index, 1, ["ok"] * len(group), 0)
     assert sizes == [1, 1, 1]
 
@@ -66,7 +66,7 @@ def test_a_solo_command_has_an_entry_of_its_own(proposals: Proposals, caller: Ca
 def test_each_command_gets_its_own_result(proposals: Proposals, caller: Caller) -> None:
     caller.offer()
     caller.offer()
-    proposals.proposed(7, proposals.next_group())
+    proposals.proposed(7, 3, proposals.next_group(), 0)
     proposals.committed(7, 3, ["first", "second"], 0)
     assert caller.outcomes == [Committed(7, 3, "first", 0), Committed(7, 3, "second", 0)]
     assert proposals.in_flight_count == 0
@@ -74,8 +74,8 @@ def test_each_command_gets_its_own_result(proposals: Proposals, caller: Caller) 
 
 def test_an_entry_that_was_replaced_was_surely_not_applied(proposals: Proposals, caller: Caller) -> None:
     caller.offer()
-    proposals.proposed(7, proposals.next_group())
-    proposals.dropped(7)
+    proposals.proposed(7, 1, proposals.next_group(), 0)
+    proposals.dropped(7, 1)
     assert [type(outcome) for outcome in caller.outcomes] == [Dropped]
 
 
@@ -95,7 +95,7 @@ def test_a_command_that_was_proposed_times_out_as_unknown_and_only_once(
 ) -> None:
     """Hazard 15: the engine may never call back."""
     caller.offer(deadline=1.0)
-    proposals.proposed(1, proposals.next_group())
+    proposals.proposed(1, 1, proposals.next_group(), 0)
     proposals.expire(1.0)
     assert [type(outcome) for outcome in caller.outcomes] == [OutcomeUnknown]
     proposals.committed(1, 1, ["late"], 0)
@@ -104,7 +104,7 @@ def test_a_command_that_was_proposed_times_out_as_unknown_and_only_once(
 
 def test_lost_leadership_shortens_the_wait_of_what_is_in_flight(proposals: Proposals, caller: Caller) -> None:
     caller.offer(deadline=100.0)
-    proposals.proposed(1, proposals.next_group())
+    proposals.proposed(1, 1, proposals.next_group(), 0)
     caller.offer(deadline=100.0)
     proposals.refuse_queued(NotLeader("n2", None, 4))
     proposals.hasten(2.0)
@@ -131,7 +131,7 @@ def test_what_is_in_flight_is_bounded(
 ) -> None:
     monkeypatch.setattr(module, "IN_FLIGHT_BYTES", 100)
     caller.offer(100)
-    proposals.proposed(1, proposals.next_group())
+    proposals.proposed(1, 1, proposals.next_group(), 0)
     caller.offer(module.GROUP_BYTES)
     assert proposals.next_group() == []
     proposals.committed(1, 1, ["ok"], 0)
@@ -145,3 +145,41 @@ def test_an_entry_is_bounded_in_commands(
     for _ in range(3):
         caller.offer()
     assert len(proposals.next_group()) == 2
+
+
+def test_an_index_that_comes_again_in_another_term_is_another_entry(
+    proposals: Proposals, caller: Caller
+) -> None:
+    caller.offer()
+    proposals.proposed(7, 1, proposals.next_group(), 0)
+    caller.offer(module.HASTE_BYTES)
+    proposals.proposed(7, 2, proposals.next_group(), 0)
+    proposals.dropped(7, 1)
+    proposals.committed(7, 2, ["ok"], 0)
+    assert [type(outcome) for outcome in caller.outcomes] == [Dropped, Committed]
+
+
+def test_what_a_new_leadership_finds_gone_from_its_log_is_unknown(
+    proposals: Proposals, caller: Caller
+) -> None:
+    for index in (5, 6, 7):
+        caller.offer(module.HASTE_BYTES)
+        proposals.proposed(index, 1, proposals.next_group(), 0)
+    proposals.forget_beyond(5)
+    assert [type(outcome) for outcome in caller.outcomes] == [OutcomeUnknown, OutcomeUnknown]
+    assert proposals.in_flight_count == 1
+
+
+def test_a_resolved_command_holds_no_bytes_until_its_deadline(proposals: Proposals, caller: Caller) -> None:
+    pending = proposals.offer(Proposal(b"", (bytes(1000),)), 60.0, caller.outcomes.append)
+    proposals.proposed(1, 1, proposals.next_group(), 0)
+    proposals.committed(1, 1, ["ok"], 0)
+    assert pending.proposal.size == 0
+
+
+def test_an_ack_names_the_weaker_policy_of_its_way(proposals: Proposals, caller: Caller) -> None:
+    for index, (before, after) in enumerate([(0, 2), (2, 0), (0, 0)]):
+        caller.offer()
+        proposals.proposed(index, 1, proposals.next_group(), before)
+        proposals.committed(index, 1, ["ok"], after)
+    assert [getattr(outcome, "sync_policy", None) for outcome in caller.outcomes] == [2, 2, 0]
