@@ -519,3 +519,84 @@ class TestLiveness:
         outcomes = [cluster.propose(leader, timeout_s=3.0) for _ in range(5)]
         cluster.run(3.5)
         assert all(len(outcome) == 1 and isinstance(outcome[0], OutcomeUnknown) for outcome in outcomes)
+
+
+class TestWhatAReviewFound:
+    """Each was a defect of this adapter, not of the engine; docs/raft.md does not number them."""
+
+    def test_an_index_that_comes_again_answers_its_own_callers(self, cluster: Cluster) -> None:
+        """A deposed leader is re-elected after its tail was replaced by a shorter one."""
+        old = cluster.await_leader()
+        committed(cluster, old)
+        cluster.run_until(cluster.converged)
+        cluster.isolate(old.name)
+        lost = []
+        for _ in range(6):
+            lost.append(cluster.propose(old, size=70_000, timeout_s=60.0))
+            cluster.run(0.001)
+        assert up(old).proposals.in_flight_count >= 3
+        cluster.run_until(lambda: cluster.leader not in (None, old))
+        cluster.heal()
+        cluster.run_until(cluster.converged)
+        while (leader := cluster.await_leader()) is not old:
+            cluster.isolate(leader.name)
+            cluster.run(2.0)
+            cluster.heal()
+            cluster.run_until(cluster.converged)
+        assert up(old).proposals.in_flight_count == 0
+        outcomes = [cluster.propose(old, size=70_000) for _ in range(6)]
+        cluster.run_until(lambda: all(outcomes))
+        assert all(isinstance(outcome[0], Committed) for outcome in outcomes)
+        assert all(outcome and not isinstance(outcome[0], Committed) for outcome in lost)
+        cluster.check()
+
+    def test_a_follower_obeys_the_leaders_policy_not_its_own_lagging_one(self, cluster: Cluster) -> None:
+        leader = cluster.await_leader()
+        cluster.run_until(cluster.converged)
+        for node in followers_of(cluster, leader):
+            node.machine.sync_policy = entry_pb2.SYNC_OS  # they have not applied the switch to `always` yet
+        (result,) = committed(cluster, leader)
+        assert result.sync_policy == entry_pb2.SYNC_ALWAYS
+        durable = [up(node).log.durable_index >= result.index for node in cluster.nodes.values()]
+        assert durable.count(True) >= 2
+
+    def test_a_follower_that_lost_what_was_never_synced_is_sent_it_again(self, cluster: Cluster) -> None:
+        for node in cluster.nodes.values():
+            node.machine.sync_policy = entry_pb2.SYNC_OS
+        leader = cluster.await_leader()
+        committed(cluster, leader, 30)
+        victim = followers_of(cluster, leader)[0]
+        victim.kill(power_loss=True)
+        victim.start()
+        cluster.run_until(lambda: up(victim).journal.last_index == up(leader).journal.last_index)
+        assert cluster.leader is leader
+
+    def test_a_deposed_leader_with_a_full_disk_gives_up_its_tail_and_rejoins(self, cluster: Cluster) -> None:
+        old = cluster.await_leader()
+        committed(cluster, old)
+        cluster.isolate(old.name)
+        for _ in range(10):
+            cluster.propose(old, size=60_000)
+            cluster.run(0.002)
+        old.disk.capacity = old.disk.used() + 1000
+        cluster.run_until(lambda: cluster.leader not in (None, old))
+        cluster.heal()
+        cluster.run_until(cluster.converged)
+        cluster.check()
+
+    def test_a_clock_that_jumps_inside_the_engine_leaves_no_command_behind(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leader = cluster.await_leader()
+        looks = iter([0.0, 1.0])
+        now = cluster.events.now
+
+        def jumping() -> float:
+            return now + next(looks, 1.0)
+
+        outcome = cluster.propose(leader)
+        with monkeypatch.context() as patched:
+            patched.setattr("pysyncobj.syncobj.monotonicTime", jumping)
+            up(leader)._propose_waiting()
+        cluster.run_until(lambda: bool(outcome))
+        assert isinstance(outcome[0], Committed)
