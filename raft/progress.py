@@ -43,7 +43,6 @@ class Progress:
         self.commit_sent = 0
         self.round_seen = 0  # newest round that the peer echoed: evidence for reads
         self._awaiting_probe = False
-        self._obeyed_reset: int | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # (last index of a message, bytes)
         self._in_flight_bytes = 0
         self._window = WINDOW_BYTES
@@ -84,7 +83,6 @@ class Progress:
         if self.state is State.PROBE:
             self.state = State.REPLICATE
             self._awaiting_probe = False
-            self._obeyed_reset = None
             self.next = self.match + 1
         self.next = max(self.next, self.match + 1)
 
@@ -98,15 +96,13 @@ class Progress:
         """The peer lacks what stands before our message; it asks to go on from `hint`. False: a stale one.
 
         Answers to messages that were already under way when the first reset came carry the same or a higher
-        hint: obeying those would undo the step back (a livelock that was seen).
+        hint than the place that was stepped back to: obeying those would undo the step (a livelock that was
+        seen).
         """
         hint = min(max(hint, self.match + 1), last_index + 1)
-        if self._obeyed_reset is not None and hint >= self._obeyed_reset:
-            return False
         if hint >= self.next:
             return False
         self._become_probe(hint)
-        self._obeyed_reset = hint
         return True
 
     def _become_probe(self, next_index: int) -> None:
@@ -114,6 +110,5 @@ class Progress:
         self.next = next_index
         self.commit_sent = 0
         self._awaiting_probe = False
-        self._obeyed_reset = None
         self._in_flight.clear()
         self._in_flight_bytes = 0
