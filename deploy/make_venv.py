@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -15,25 +14,42 @@ import tempfile
 import urllib.parse
 import urllib.request
 import venv
+from html.parser import HTMLParser
 from pathlib import Path
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 
 
-def newest_pip(index: str) -> tuple[str, str]:
-    """Return (url, sha256) of the newest final pip wheel on a PEP 691 index."""
-    page = f"{index.rstrip('/')}/pip/"
-    request = urllib.request.Request(page, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        files = json.load(answer)["files"]
-    wheels = [file for file in files if file["filename"].endswith(".whl") and not file.get("yanked")]
+class Links(HTMLParser):
+    """The links of an index page (PEP 503), without those to withdrawn files."""
 
-    def version(file: dict[str, str]) -> tuple[int, ...]:
-        parts = file["filename"].split("-")[1].split(".")
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag == "a" and "data-yanked" not in attributes:
+            self.targets.append(attributes.get("href") or "")
+
+
+def newest_pip(index: str) -> tuple[str, str]:
+    """Return (url, sha256) of the newest final pip wheel on an index."""
+    page = f"{index.rstrip('/')}/pip/"
+    request = urllib.request.Request(page, headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        links = Links()
+        links.feed(answer.read().decode())
+    wheels = [target for target in links.targets if ".whl#sha256=" in target]
+    if not wheels:
+        raise SystemExit(f"{page}: no wheel of pip; install python3-venv instead")
+
+    def version(target: str) -> tuple[int, ...]:
+        parts = target.rsplit("/", 1)[-1].split("-")[1].split(".")
         return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else (0,)
 
-    newest = max(wheels, key=version)
-    return urllib.parse.urljoin(page, newest["url"]), newest["hashes"]["sha256"]
+    url, _, digest = max(wheels, key=version).partition("#sha256=")
+    return urllib.parse.urljoin(page, url), digest
 
 
 def install_pip(python: Path) -> None:
@@ -44,7 +60,7 @@ def install_pip(python: Path) -> None:
     if hashlib.sha256(wheel).hexdigest() != digest:
         raise SystemExit(f"{url}: checksum differs from the index's")
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / url.rsplit("/", 1)[-1].split("#")[0]
+        path = Path(directory) / url.rsplit("/", 1)[-1]
         path.write_bytes(wheel)
         subprocess.run([str(python), f"{path}/pip", "install", "--quiet", "pip"], check=True)
 
