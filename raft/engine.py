@@ -223,7 +223,7 @@ class Engine:
         self.replica.stop_accepting()
         deadline = self._loop.time() + DRAIN_S
         while not self.replica.idle and self._loop.time() < deadline:
-            await self._next_event()
+            await asyncio.sleep(TICK_S)  # the timer moves it, at this period
         self._stopped = True
         self.replica.abandon()
         if self._timer is not None:
@@ -232,9 +232,6 @@ class Engine:
         await asyncio.to_thread(self._sync_worker.stop)
         await asyncio.to_thread(self._seal_worker.stop)
         self.log.close()
-
-    async def _next_event(self) -> None:
-        await asyncio.sleep(TICK_S)
 
     # Commands --------------------------------------------------------------------------------
 

@@ -35,9 +35,7 @@ class Leader:
         required_policy: Callable[[], int],
     ) -> None:
         self.progress: dict[str, Progress] = {}
-        self.no_op_index = (
-            0  # of the newest leadership: applied means that all that was acknowledged is known
-        )
+        self.no_op_index = 0  # of the newest leadership; applied: all that was acknowledged is known here
         self._core = core
         self._journal = journal
         self._network = network

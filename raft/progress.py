@@ -32,7 +32,7 @@ class Progress:
     - match < next; every entry up to match is at the peer, as durable as the policy asks. Within a session
       match never falls.
     - counted: what the engine was told, after the leader's own copy was durable. It never falls.
-    - in probe at most one message is unanswered; in replicate at most WINDOW_BYTES are.
+    - in probe at most one message is unanswered; in replicate WINDOW_BYTES and the message that passes it.
     """
 
     def __init__(self, last_index: int) -> None:
