@@ -167,6 +167,7 @@ class Engine:
         self._client_addresses: dict[str, str] = {}
         self._connected: set[str] = set()
         self._tick_scheduled = False
+        self._ticked = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         peers = {name: address for name, address in config.members.items() if name != config.node_id}
@@ -223,7 +224,8 @@ class Engine:
         self.replica.stop_accepting()
         deadline = self._loop.time() + DRAIN_S
         while not self.replica.idle and self._loop.time() < deadline:
-            await asyncio.sleep(TICK_S)  # the timer moves it, at this period
+            self._ticked.clear()
+            await self._ticked.wait()  # the timer sees to it that there is a next one
         self._stopped = True
         self.replica.abandon()
         if self._timer is not None:
@@ -390,6 +392,7 @@ class Engine:
         self._tick_scheduled = False
         if not self._stopped:
             self._guarded(self.replica.tick)
+            self._ticked.set()
 
     def _on_timer(self) -> None:
         if not self._stopped:
