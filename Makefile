@@ -6,16 +6,28 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 INPUT ?=
+SEEDS ?= 100
+FROM ?= 0
+NODES ?= 3
+SECONDS ?= 30
 ONCE ?=
+MINUTES ?=
+SEED ?=
+ON ?=
+KILLS ?=
 PACKAGES := proto storage raft node client
 
-.PHONY: help setup run test bench check format lint types imports generated proto links clean coverage
+.PHONY: help setup run test chaos bench check format lint types imports generated proto links clean coverage fuzz
 
 help:
 	@echo 'make run [INPUT=file] [ONCE=1]   three nodes, real input, read back and compared'
 	@echo 'make test [PYTEST_ARGS=...]      every test that this machine can run'
+	@echo 'make chaos [MINUTES=2] [SEED=K] [ON=compose|processes] [KILLS=N]   faults under load, judged'
 	@echo 'make check                       format, lint, types, imports, generated code'
+	@echo 'make simulate SEEDS=N [FROM=K] [NODES=3|5] [SECONDS=30] [TRACE=seed] [MIX=name]'
+	@echo '                                 faults at random, on a simulated clock, network and disk'
 	@echo 'make bench [ONLY=case,...]       measure it'
+	@echo 'make fuzz [SECONDS=60] [SEED=N]   bytes that nobody meant'
 	@echo 'make format | lint | types | imports | generated | proto | coverage | clean'
 
 setup: $(STAMP)
@@ -39,9 +51,23 @@ else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
+# Faults drawn from a seed against a cluster under load; the last line is JSON. KILLS=30 measures failover instead.
+chaos: setup
+	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ON),--on $(ON)) $(if $(ONLY),--only $(ONLY)) $(if $(KILLS),--kills $(KILLS))
+
+# Whole clusters on a simulated clock, network and disk, from seeds; the last line is JSON.
+simulate: setup
+	@$(BIN)/python -m tests.simulation $(if $(TRACE),--trace $(TRACE),--seeds $(SEEDS) --from $(FROM)) \
+		--nodes $(NODES) --seconds $(SECONDS) $(if $(MIX),--mix $(MIX))
+
 # Real processes under load; results in bench/results/latest.json.
 bench: setup
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+# Every decoder of bytes from a network or a disk, with changed samples; what is found stays in tests/fuzz/corpus.
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 check: lint types imports generated
 

@@ -12,15 +12,16 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     stream.py       order and sequences of one partition, repair             no I/O
     core.py         the producer: what to send next, what an answer means    no I/O
     cursor.py       a consumer's place in a partition; starts.py, records.py   no I/O
-    channels.py     gRPC channels; connection.py: calls with retries
+    channels.py     gRPC channels; tls.py: what they show; connection.py: calls with retries
     producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
     cli.py          the `quorumlog` command; one cli_*.py for each group of its commands
     line_producer.py  what `quorumlog produce` does; lines.py
     local.py        `quorumlog local`: three nodes on this machine; local_nodes.py, local_input.py
+    certs.py        `quorumlog certs`: a development authority and what it signs
 
-Nothing here prints or configures logging; the logger is `quorumlog.client`. Serializers, consumer groups and
-TLS for clients are not in yet. Importing the package loads nothing: names are loaded when first used, so
+Nothing here prints or configures logging; the logger is `quorumlog.client`. Serializers and consumer groups
+are not in yet. Importing the package loads nothing: names are loaded when first used, so
 that `quorumlog health`, which container engines run every few seconds, starts fast.
 """
 
@@ -34,7 +35,15 @@ if TYPE_CHECKING:
     from quorumlog.client.batches import BatchMetadata, RecordMetadata
     from quorumlog.client.consumer import AsyncConsumer
     from quorumlog.client.deliveries import BatchDelivery, Delivery
-    from quorumlog.client.describe import ClusterStatus, NodeStatus, Partition, PeerStatus, Topic
+    from quorumlog.client.describe import (
+        ClusterStatus,
+        Member,
+        NodeStatus,
+        Partition,
+        PeerStatus,
+        StopCheck,
+        Topic,
+    )
     from quorumlog.client.errors import (
         Attempt,
         BufferTimeout,
@@ -48,20 +57,27 @@ if TYPE_CHECKING:
         InvalidBatch,
         InvalidName,
         InvalidRequest,
+        MembershipRefused,
         NoLeader,
         NoSpace,
         NotCaughtUp,
+        NotConfirmed,
         NotLeader,
         OffsetOutOfRange,
         OutcomeUnknown,
         OutOfSequence,
+        PermissionDenied,
         ProducerError,
         ProducerFenced,
         QuorumlogError,
         RecordTooLarge,
         ShuttingDown,
+        SlowReader,
         TopicExists,
+        TransferFailed,
+        Unauthenticated,
         Unavailable,
+        UnknownNode,
         UnknownOption,
         UnknownPartition,
         UnknownProducer,
@@ -71,16 +87,18 @@ if TYPE_CHECKING:
     from quorumlog.client.producer import AsyncProducer
     from quorumlog.client.records import Record, RecordBatch
     from quorumlog.client.sync import Client, Consumer, PendingRecord, PendingRecords, Producer
+    from quorumlog.client.tls import Tls
 
 _HOMES = {
     "aio": ("AsyncClient",),
     "batches": ("BatchMetadata", "RecordMetadata"),
     "consumer": ("AsyncConsumer",),
     "deliveries": ("BatchDelivery", "Delivery"),
-    "describe": ("ClusterStatus", "NodeStatus", "Partition", "PeerStatus", "Topic"),
+    "describe": ("ClusterStatus", "Member", "NodeStatus", "Partition", "PeerStatus", "StopCheck", "Topic"),
     "producer": ("AsyncProducer",),
     "records": ("Record", "RecordBatch"),
     "sync": ("Client", "Consumer", "PendingRecord", "PendingRecords", "Producer"),
+    "tls": ("Tls",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -106,10 +124,13 @@ __all__ = [
     "InvalidBatch",
     "InvalidName",
     "InvalidRequest",
+    "Member",
+    "MembershipRefused",
     "NoLeader",
     "NoSpace",
     "NodeStatus",
     "NotCaughtUp",
+    "NotConfirmed",
     "NotLeader",
     "OffsetOutOfRange",
     "OutOfSequence",
@@ -118,6 +139,7 @@ __all__ = [
     "PeerStatus",
     "PendingRecord",
     "PendingRecords",
+    "PermissionDenied",
     "Producer",
     "ProducerError",
     "ProducerFenced",
@@ -127,9 +149,15 @@ __all__ = [
     "RecordMetadata",
     "RecordTooLarge",
     "ShuttingDown",
+    "SlowReader",
+    "StopCheck",
+    "Tls",
     "Topic",
     "TopicExists",
+    "TransferFailed",
+    "Unauthenticated",
     "Unavailable",
+    "UnknownNode",
     "UnknownOption",
     "UnknownPartition",
     "UnknownProducer",

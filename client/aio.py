@@ -5,29 +5,53 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import grpc.aio
 
 from quorumlog.client import errors
+from quorumlog.client.comparing import SegmentSum
 from quorumlog.client.connection import Connection, ConnectionOptions
-from quorumlog.client.consumer import AsyncConsumer, Consistency, ConsumerOptions, Place, Token
+from quorumlog.client.consumer import (
+    AsyncConsumer,
+    Consistency,
+    ConsumerOptions,
+    Place,
+    Token,
+    consistency_of,
+)
 from quorumlog.client.core import KIB, MIB, ProducerOptions
 from quorumlog.client.describe import (
     ClusterStatus,
+    Member,
     NodeStatus,
     Partition,
     PeerStatus,
+    StopCheck,
     SyncPolicy,
     Topic,
     cluster_status,
+    members_of,
     topic_description,
 )
 from quorumlog.client.endpoints import Route
 from quorumlog.client.producer import AsyncProducer
 from quorumlog.client.starts import Start
+from quorumlog.client.tls import Tls
+from quorumlog.client.translate import from_rpc
 from quorumlog.proto import service_pb2
 from quorumlog.proto.batch import MAX_RECORD_BYTES
 
-__all__ = ["AsyncClient", "ClusterStatus", "NodeStatus", "Partition", "PeerStatus", "Topic"]
+__all__ = [
+    "AsyncClient",
+    "ClusterStatus",
+    "Member",
+    "NodeStatus",
+    "Partition",
+    "PeerStatus",
+    "StopCheck",
+    "Topic",
+]
 
 
 class AsyncClient:
@@ -39,8 +63,8 @@ class AsyncClient:
                 await producer.send("orders", b"value")
 
     `bootstrap_servers`: one reachable node is enough; the others are found. `route`: "leader" sends writes
-    to the leader directly where it can be reached, "any" leaves forwarding to the nodes. Use it from one
-    event loop only.
+    to the leader directly where it can be reached, "any" leaves forwarding to the nodes. `tls`: the files
+    of a certificate; without them the client speaks plain text. Use it from one event loop only.
     """
 
     def __init__(
@@ -52,10 +76,11 @@ class AsyncClient:
         connect_timeout_ms: int = 5_000,
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
+        tls: Tls | None = None,
     ) -> None:
         servers = bootstrap_servers if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
         options = ConnectionOptions(
-            client_id, route, connect_timeout_ms, request_timeout_ms, attempt_timeout_ms
+            client_id, route, connect_timeout_ms, request_timeout_ms, attempt_timeout_ms, tls
         )
         self._connection = Connection(servers, options)
 
@@ -127,8 +152,9 @@ class AsyncClient:
         `start`: "earliest", "latest", an offset, -N for the last N of each partition, a datetime, or a
         timedelta ago. `end`: "latest" stops at what is there when it starts. `from_node`: a node id or
         address; otherwise any replica. `consistency`: "session" sees this client's own writes on every
-        replica, "committed" whatever the replica has. `after`: the metadata or raft index of a write that
-        must be seen.
+        replica, "committed" whatever the replica has, "linearizable" all that was acknowledged to anybody
+        before reading began (a majority confirms it when a stream starts, not for each record). `after`: the
+        metadata or raft index of a write that must be seen.
         """
         options = ConsumerOptions(
             partitions, start, end, from_node, consistency, after, max_buffered_bytes, max_fetch_bytes
@@ -160,40 +186,43 @@ class AsyncClient:
         self._connection.saw(answer.raft_index)
         self._connection.forget_topic(name)
 
-    async def describe_topic(self, name: str) -> Topic:
+    async def describe_topic(self, name: str, *, consistency: Consistency = "session") -> Topic:
         """Return a topic's partitions and offsets. Raises UnknownTopic."""
-        request = service_pb2.DescribeTopicRequest(name=name, min_raft_index=self.session_token)
+        request = service_pb2.DescribeTopicRequest(name=name, **self._fresh(consistency))
         answer = await self._connection.call(lambda stubs: stubs.topics.DescribeTopic, request)
         return topic_description(answer.topic)
 
-    async def list_topics(self) -> list[Topic]:
+    async def list_topics(self, *, consistency: Consistency = "session") -> list[Topic]:
         """Return all topics, ascending by name."""
-        request = service_pb2.ListTopicsRequest(min_raft_index=self.session_token)
+        request = service_pb2.ListTopicsRequest(**self._fresh(consistency))
         answer = await self._connection.call(lambda stubs: stubs.topics.ListTopics, request)
         return [topic_description(topic) for topic in answer.topics]
 
-    # Offsets.
+    # Offsets. `consistency` as for a consumer.
 
-    async def beginning_offsets(self, topic: str) -> dict[int, int]:
+    async def beginning_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's first readable offset."""
-        return await self._offsets(topic, earliest=True)
+        return await self._offsets(topic, consistency, earliest=True)
 
-    async def end_offsets(self, topic: str) -> dict[int, int]:
+    async def end_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's offset after the last readable record."""
-        return await self._offsets(topic, latest=True)
+        return await self._offsets(topic, consistency, latest=True)
 
-    async def offsets_for_time(self, topic: str, moment: dt.datetime) -> dict[int, int]:
+    async def offsets_for_time(
+        self, topic: str, moment: dt.datetime, *, consistency: Consistency = "session"
+    ) -> dict[int, int]:
         """Return each partition's first offset appended at or after `moment`, or its end."""
-        return await self._offsets(topic, append_time_ms=int(moment.timestamp() * 1000))
+        return await self._offsets(topic, consistency, append_time_ms=int(moment.timestamp() * 1000))
 
     async def _offsets(
-        self, topic: str, earliest: bool = False, latest: bool = False, append_time_ms: int | None = None
+        self,
+        topic: str,
+        consistency: Consistency,
+        earliest: bool = False,
+        latest: bool = False,
+        append_time_ms: int | None = None,
     ) -> dict[int, int]:
-        request = service_pb2.ListOffsetsRequest(
-            topic=topic,
-            consistency=service_pb2.CONSISTENCY_SESSION,
-            min_raft_index=self.session_token,
-        )
+        request = service_pb2.ListOffsetsRequest(topic=topic, **self._fresh(consistency))
         for partition in range(await self._connection.partitions(topic)):
             if append_time_ms is not None:
                 request.queries.add(partition=partition, append_time_ms=append_time_ms)
@@ -204,13 +233,23 @@ class AsyncClient:
         answer = await self._connection.call(lambda stubs: stubs.log.ListOffsets, request)
         return {each.partition: each.offset for each in answer.answers}
 
+    def _fresh(self, consistency: Consistency) -> dict[str, Any]:
+        """Return the fields that say how fresh an answer must be."""
+        token = 0 if consistency == "committed" else self.session_token
+        return {"consistency": consistency_of(consistency), "min_raft_index": token}
+
     # The cluster.
 
     async def status(self, *, local: bool = False, node: str = "", timeout_ms: int = 0) -> ClusterStatus:
-        """Return the state of every node that answers, or with `local` of the asked one alone."""
-        address = await self._connection.address_of(node) if node else ""
+        """Return the state of every node that answers, or with `local` of the asked one alone.
+
+        Without `node`, another one is asked where the first knows no leader: it may be cut off, or removed.
+        """
         request = service_pb2.StatusRequest(local=local, timeout_ms=timeout_ms)
+        address = await self._connection.address_of(node) if node else ""
         answer = await self._connection.call(lambda stubs: stubs.cluster.Status, request, node=address)
+        if not (local or node or answer.leader_id):
+            answer = await self._connection.status_of_others(request) or answer
         return cluster_status(answer)
 
     async def set_sync_policy(self, policy: SyncPolicy) -> None:
@@ -221,3 +260,83 @@ class AsyncClient:
         request = service_pb2.SetSyncPolicyRequest(policy=f"SYNC_{policy.upper()}")
         answer = await self._connection.call(lambda stubs: stubs.cluster.SetSyncPolicy, request, write=True)
         self._connection.saw(answer.raft_index)
+
+    async def sum_segments(self, node: str, *, bytes_per_second: int = 0) -> list[SegmentSum]:
+        """Have one node, given by id or address, read, verify and sum up its sealed segments.
+
+        The node reads at that rate; 0 leaves it to the node. It takes as long as it takes.
+        """
+        address = await self._connection.address_of(node)
+        request = service_pb2.SumSegmentsRequest(bytes_per_second=bytes_per_second)
+        try:
+            return [
+                SegmentSum(each.base, each.last_index, each.bytes, each.crc32c, each.chain, each.error)
+                async for each in self._connection.stubs(address).cluster.SumSegments(request)
+            ]
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, address) from error
+
+    # Who takes part.
+
+    async def members(self) -> tuple[Member, ...]:
+        """Return the members, ascending by node id, as the leader has them."""
+        return (await self.status()).members
+
+    async def add_member(
+        self, node_id: str, peer_address: str, *, timeout_ms: int = 60_000
+    ) -> tuple[Member, ...]:
+        """Add a node, wait until it is a full member, and return the members.
+
+        It is a learner until it has caught up. Raises MembershipRefused; OutcomeUnknown where it has not by
+        then: it goes on by itself, and asking again waits on.
+        """
+        request = service_pb2.AddMemberRequest(node_id=node_id, peer_address=peer_address)
+        try:
+            answer = await self._connection.call(
+                lambda stubs: stubs.cluster.AddMember, request, write=True, timeout_s=timeout_ms / 1000
+            )
+        except errors.OutcomeUnknown as error:
+            error.hint = (
+                f"{node_id} is made a full member as soon as it runs and has caught up: ask again to wait "
+                "on, and see `quorumlog cluster members`"
+            )
+            raise
+        return self._changed(answer)
+
+    async def remove_member(self, node_id: str, *, timeout_ms: int = 30_000) -> tuple[Member, ...]:
+        """Remove a node and return the members that are left. One that leads hands over first.
+
+        Raises UnknownNode, MembershipRefused, TransferFailed, OutcomeUnknown.
+        """
+        request = service_pb2.RemoveMemberRequest(node_id=node_id)
+        try:
+            answer = await self._connection.call(
+                lambda stubs: stubs.cluster.RemoveMember, request, write=True, timeout_s=timeout_ms / 1000
+            )
+        except errors.UnknownNode as error:
+            if not error.repeated:
+                raise
+            return await self.members()  # an attempt whose answer was lost has done it
+        return self._changed(answer)
+
+    async def transfer_leadership(self, target: str = "", *, timeout_ms: int = 0) -> str:
+        """Hand leadership to a node, or without `target` to the follower that is furthest; return who leads.
+
+        Writes wait meanwhile, so `timeout_ms` is short: 2 s where it is 0. Raises UnknownNode,
+        TransferFailed.
+        """
+        request = service_pb2.TransferLeadershipRequest(target=target, timeout_ms=timeout_ms)
+        answer = await self._connection.call(
+            lambda stubs: stubs.cluster.TransferLeadership, request, write=True
+        )
+        return str(answer.leader_id)
+
+    async def check_stop(self, node_id: str) -> StopCheck:
+        """Ask the leader whether the cluster would go on without this node. Raises UnknownNode."""
+        request = service_pb2.CheckStopRequest(node_id=node_id)
+        answer = await self._connection.call(lambda stubs: stubs.cluster.CheckStop, request, write=True)
+        return StopCheck(node_id, answer.safe, answer.reason)
+
+    def _changed(self, answer: service_pb2.MembersResponse) -> tuple[Member, ...]:
+        self._connection.saw(answer.raft_index)
+        return members_of(answer.members)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 
+from quorumlog.client.errors import UnknownOption
+from quorumlog.client.tls import Stamp, Tls
 from quorumlog.proto import service_pb2, service_pb2_grpc
 
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024  # a batch of 8 MiB fits an answer of several; the same at the server
@@ -43,17 +47,33 @@ class Stubs:
     produce_stream: Any  # Log.ProduceStream, whose requests are given as bytes: see wire.py
 
 
+# A channel whose certificate was replaced: somebody may have its stubs in hand; streams on it may go on.
+_IN_HAND_S = 10.0
+_RETIRING_S = 3600.0
+# How often the TLS files are looked at.
+_LOOK_AGAIN_S = 1.0
+
+
 class Channels:
     """Opens a channel when an address is first used, and keeps it. Use from one event loop only."""
 
-    def __init__(self, user_agent: str) -> None:
+    def __init__(self, user_agent: str, tls: Tls | None = None) -> None:
+        """Raises UnknownOption where the TLS files cannot be read."""
         self._options = [*_OPTIONS, ("grpc.primary_user_agent", user_agent)]
+        self._tls = tls
+        self._looked_s = time.monotonic()
+        self._stamp: Stamp | None = None  # of the files that `_credentials` were made of
+        self._credentials: grpc.ChannelCredentials | None = None
+        if tls is not None:
+            self._stamp, self._credentials = tls.stamp(), tls.credentials()
         self._channels: dict[str, tuple[grpc.aio.Channel, Stubs]] = {}
+        self._retiring: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def stubs(self, address: str) -> Stubs:
         """Return the stubs for an address; connecting happens with the first call."""
+        self._renew()
         if address not in self._channels:
-            channel = grpc.aio.insecure_channel(address, options=self._options)
+            channel = self._opened(address)
             stubs = Stubs(
                 address,
                 service_pb2_grpc.LogStub(channel),  # type: ignore[no-untyped-call]
@@ -68,6 +88,42 @@ class Channels:
 
     async def close(self) -> None:
         """Close all channels; calls on them end as cancelled."""
-        channels, self._channels = list(self._channels.values()), {}
-        for channel, _ in channels:
+        channels = [channel for channel, _ in self._channels.values()]
+        for task, channel in list(self._retiring.items()):
+            task.cancel()
+            channels.append(channel)
+        self._channels = {}
+        for channel in channels:
             await channel.close()
+
+    def _opened(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address, options=self._options)
+        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
+
+    def _renew(self) -> None:
+        """Let new calls go over new channels once the TLS files were replaced; old calls finish."""
+        now_s = time.monotonic()
+        if self._tls is None or now_s - self._looked_s < _LOOK_AGAIN_S:
+            return
+        self._looked_s = now_s
+        try:
+            stamp = self._tls.stamp()
+            if stamp == self._stamp:
+                return
+            self._credentials = self._tls.credentials()
+        except UnknownOption:
+            return  # they are being replaced at this moment
+        self._stamp = stamp
+        for channel, _ in self._channels.values():
+            self._retire(channel)
+        self._channels = {}
+
+    def _retire(self, channel: grpc.aio.Channel) -> None:
+        async def let_go() -> None:
+            await asyncio.sleep(_IN_HAND_S)
+            await channel.close(_RETIRING_S)
+
+        task = asyncio.ensure_future(let_go())
+        self._retiring[task] = channel
+        task.add_done_callback(lambda done: self._retiring.pop(done, None))

@@ -14,7 +14,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from quorumlog.client import cli_cluster, cli_consume, cli_health, cli_local, cli_produce, cli_topic
+from quorumlog.client import (
+    cli_certs,
+    cli_cluster,
+    cli_consume,
+    cli_health,
+    cli_local,
+    cli_produce,
+    cli_topic,
+    cli_verify,
+)
 from quorumlog.client.cli_connect import add_connection, add_output
 from quorumlog.client.cli_output import note, print_error, print_json
 
@@ -61,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     cli_consume.add_commands(commands)
     cli_cluster.add_commands(commands)
     cli_health.add_commands(commands)
+    cli_verify.add_commands(commands)
+    cli_certs.add_commands(commands)
     version = commands.add_parser("version", help="print the version", allow_abbrev=False)
     add_output(version)
     version.set_defaults(run=_version)

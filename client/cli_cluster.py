@@ -1,4 +1,4 @@
-"""`quorumlog cluster status`: every node at a glance."""
+"""`quorumlog cluster status`: every node at a glance. The other commands of the group: cli_members.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
+from quorumlog.client.cli_members import add_verbs, notes_on
 from quorumlog.client.cli_output import lasting, note, print_json, print_table, sized
 
 if TYPE_CHECKING:
@@ -29,14 +30,21 @@ _TITLES = (
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group."""
-    group = commands.add_parser("cluster", help="the state of the nodes", allow_abbrev=False)
+    group = commands.add_parser(
+        "cluster", help="the state of the nodes, who takes part and who leads", allow_abbrev=False
+    )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     status = verbs.add_parser(
-        "status", aliases=["st"], help="show every node", description=__doc__, allow_abbrev=False
+        "status",
+        aliases=["st"],
+        help="show every node",
+        description="Show every node at a glance.",
+        allow_abbrev=False,
     )
     add_connection(status)
     add_output(status)
     status.set_defaults(run=lambda options: run(_status(options)))
+    add_verbs(verbs)
 
 
 async def _status(options: argparse.Namespace) -> int:
@@ -46,7 +54,7 @@ async def _status(options: argparse.Namespace) -> int:
         print_json(status)
         return 0
     lags = _lags(status)
-    print_table(_TITLES, [_row(node, lags.get(node.node_id)) for node in status.nodes])
+    print_table(_TITLES, [_row(status, node, lags.get(node.node_id)) for node in status.nodes])
     reachable = sum(node.reachable for node in status.nodes)
     leader = status.leader_id or "none"
     print(
@@ -64,12 +72,14 @@ def _lags(status: ClusterStatus) -> dict[str, int]:
     return {} if leader is None else {peer.node_id: peer.lag for peer in leader.peers}
 
 
-def _row(node: NodeStatus, lag: int | None) -> tuple[object, ...]:
+def _row(status: ClusterStatus, node: NodeStatus, lag: int | None) -> tuple[object, ...]:
+    notes = "; ".join(notes_on(status, node.node_id))
     if not node.reachable:
-        return (node.node_id, "-", node.client_address, *[None] * 8, f"no answer: {node.error}")
+        return (node.node_id, "-", node.client_address, *[None] * 8, notes)
+    learns = any(member.learner for member in status.members if member.node_id == node.node_id)
     return (
         node.node_id,
-        node.role,
+        "learner" if learns else node.role,
         node.client_address,
         node.term,
         node.commit_index,
@@ -79,5 +89,5 @@ def _row(node: NodeStatus, lag: int | None) -> tuple[object, ...]:
         sized(node.log_bytes),
         node.segments,
         lasting(node.uptime_ms),
-        ", ".join(node.alarms),
+        notes,
     )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from quorumlog.client.cli_connect import add_connection, client_of, run
+from quorumlog.client.cli_connect import add_connection, add_consistency, client_of, run
 
 if TYPE_CHECKING:
     from quorumlog.client.records import Record, RecordBatch
@@ -38,6 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-e", "--exit", action="store_true", help="stop at the end there is now")
     parser.add_argument("-p", "--partition", type=int, action="append", help="only this; may be repeated")
     parser.add_argument("--from", dest="node", metavar="NODE", help="read this node: its id or host:port")
+    add_consistency(parser)
     parser.add_argument("-J", action="store_const", dest="format", const="json", help="same as --format json")
     parser.add_argument(
         "--format",
@@ -62,6 +63,7 @@ async def consume(options: argparse.Namespace) -> int:
             start=parse_offset(options.offset),
             end="latest" if options.exit else None,
             from_node=options.node,
+            consistency=options.consistency,
         )
         async with consumer:
             while left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from quorumlog.client.cli_connect import add_connection, servers_of
+from quorumlog.client.cli_connect import add_connection, servers_of, tls_of
 from quorumlog.client.cli_output import note
 
 
@@ -30,7 +30,13 @@ def health(options: argparse.Namespace) -> int:
 
     address = parse_servers(servers_of(options))[0]
     request = health_pb2.HealthCheckRequest(service=options.service)
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    tls = tls_of(options)
+    more = [("grpc.enable_http_proxy", 0)]
+    if tls is None:
+        opened = grpc.insecure_channel(address, options=more)
+    else:
+        opened = grpc.secure_channel(address, tls.credentials(), options=more)
+    with opened as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options.timeout)
         except grpc.RpcError as error:

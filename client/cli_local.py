@@ -24,11 +24,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="kill the leader half-way, go on through the new one, stop; print a JSON line at the end",
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="speak mutual TLS, with certificates made in DIR/certs"
+    )
     parser.set_defaults(run=_local)
 
 
 def _local(options: argparse.Namespace) -> int:
     from quorumlog.client.local import Local
 
-    local = Local(options.directory, options.input, options.nodes, once=options.once)
+    local = Local(options.directory, options.input, options.nodes, once=options.once, tls=options.tls)
     return run(local.run())

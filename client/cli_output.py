@@ -73,9 +73,9 @@ def lasting(duration_ms: int) -> str:
     return f"{seconds} s"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return "1 record", "2,000 records"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return "1 record", "2,000 records"; `plural` where it is not the noun and an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _text(cell: object) -> str:

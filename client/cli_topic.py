@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
+from quorumlog.client.cli_confirm import add_confirmation, declined
+from quorumlog.client.cli_connect import add_connection, add_consistency, add_output, client_of, run
 from quorumlog.client.cli_output import counted, note, print_json, print_table
 
 
@@ -21,15 +21,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     create.set_defaults(run=lambda options: run(_create(options)))
 
     listing = _verb(verbs, "ls", "list topics", aliases=["list"])
+    add_consistency(listing)
     listing.set_defaults(run=lambda options: run(_list(options)))
 
     describe = _verb(verbs, "describe", "show the partitions of topics")
     describe.add_argument("topics", nargs="+", metavar="NAME")
+    add_consistency(describe)
     describe.set_defaults(run=lambda options: run(_describe(options)))
 
     delete = _verb(verbs, "delete", "delete topics and their records", aliases=["rm"])
     delete.add_argument("topics", nargs="+", metavar="NAME")
-    delete.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_confirmation(delete)
     delete.set_defaults(run=_delete_if_sure)
 
 
@@ -63,7 +65,7 @@ async def _create(options: argparse.Namespace) -> int:
 
 async def _list(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
-        topics = await client.list_topics()
+        topics = await client.list_topics(consistency=options.consistency)
     if options.output == "json":
         print_json(topics)
     elif topics:
@@ -84,7 +86,9 @@ async def _list(options: argparse.Namespace) -> int:
 
 async def _describe(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
-        topics = [await client.describe_topic(name) for name in options.topics]
+        topics = [
+            await client.describe_topic(name, consistency=options.consistency) for name in options.topics
+        ]
     if options.output == "json":
         print_json(topics)
         return 0
@@ -99,15 +103,8 @@ async def _describe(options: argparse.Namespace) -> int:
 
 def _delete_if_sure(options: argparse.Namespace) -> int:
     names = ", ".join(options.topics)
-    if not options.yes:
-        if not sys.stdin.isatty():
-            note(f"error: deleting {names} needs --yes where nobody can be asked")
-            return 2
-        note(f"delete {names} with all records? [y/N]")
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            note("nothing was deleted")
-            return 1
-    return run(_delete(options))
+    code = declined(options, f"deleting {names}", f"delete {names} with all records")
+    return run(_delete(options)) if code is None else code
 
 
 async def _delete(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -15,7 +16,8 @@ from quorumlog.client import errors
 from quorumlog.client.channels import Channels, Stubs
 from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
 from quorumlog.client.errors import Attempt, QuorumlogError
-from quorumlog.client.retries import Backoff, Retry
+from quorumlog.client.retries import Backoff, Retry, may_be_applied
+from quorumlog.client.tls import Tls
 from quorumlog.client.translate import from_rpc, leader_of
 from quorumlog.proto import service_pb2
 
@@ -24,10 +26,14 @@ Rpc: TypeAlias = Callable[[Stubs], Any]
 NO_FORWARD = (("x-no-forward", "1"),)
 
 # What a node says that has better not be asked next.
-_ASK_ANOTHER = (errors.ShuttingDown, errors.NotCaughtUp, errors.DataDamaged)
+_ASK_ANOTHER = (errors.ShuttingDown, errors.NotCaughtUp, errors.NotConfirmed, errors.DataDamaged)
 
 # A node that does not answer at all is given up after this, however long the request may take in total.
 MIN_ATTEMPT_S = 0.25
+# For the status of all nodes: a node waits a second for those that do not answer.
+_LOOK_S = 1.5
+# How long a node may take to say whom it follows: it is a look into its memory.
+_PROBE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class ConnectionOptions:
     connect_timeout_ms: int = 5_000
     request_timeout_ms: int = 30_000  # one call, all retries included
     attempt_timeout_ms: int = 5_000  # one node's time to answer
+    tls: Tls | None = None  # None: plain text
 
 
 class Closable(Protocol):
@@ -65,9 +72,11 @@ class Connection:
         self.closed = False
         self.producers: set[Closable] = set()  # those at work: close() of the client closes them
         self.consumers: set[Closable] = set()
-        self._channels = Channels(f"{options.client_id} quorumlog-python")
+        self._channels = Channels(f"{options.client_id} quorumlog-python", options.tls)
         self._partitions: dict[str, int] = {}
+        self._described_at: dict[str, int] = {}  # topic -> raft index of the newest description
         self._describing = asyncio.Lock()
+        self._asking: Counter[str] = Counter()  # callers of partitions(), by topic
         self._discovery: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -137,7 +146,8 @@ class Connection:
         elif error.answered and not isinstance(error, _ASK_ANOTHER):
             self.endpoints.succeeded(target.address)
         else:
-            self.endpoints.failed(target.address, time.monotonic())
+            refused = not may_be_applied(error)
+            self.endpoints.failed(target.address, time.monotonic(), refused=refused)
 
     def saw(self, raft_index: int) -> None:
         """Remember the newest write of this client."""
@@ -145,32 +155,43 @@ class Connection:
 
     async def partitions(self, topic: str, *, fresh: bool = False) -> int:
         """Return how many partitions a topic has. Raises UnknownTopic."""
-        async with self._describing:  # first come, first served: senders stay in order
-            if fresh or topic not in self._partitions:
-                try:
+        self._asking[topic] += 1
+        try:
+            async with self._describing:  # first come, first served: senders stay in order
+                if fresh or topic not in self._partitions:
                     self._partitions[topic] = await self._count_partitions(topic)
-                except errors.UnknownTopic:
-                    await self._see_what_is_committed()
-                    self._partitions[topic] = await self._count_partitions(topic)
-            return self._partitions[topic]
+                return self._partitions[topic]
+        finally:
+            self._asking[topic] -= 1
 
     async def _count_partitions(self, topic: str) -> int:
         request = service_pb2.DescribeTopicRequest(name=topic, min_raft_index=self.session)
-        answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
+        try:
+            answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
+        except errors.UnknownTopic:
+            # Whoever was asked may lag behind the topic's creation, or have just started: only what a
+            # majority confirms is a No. Reads that follow, on any replica, must be as fresh.
+            request.consistency = service_pb2.CONSISTENCY_LINEARIZABLE
+            answer = await self.call(lambda stubs: stubs.topics.DescribeTopic, request)
+            self.saw(answer.raft_index)
+        self._described_at[topic] = answer.raft_index
         return len(answer.topic.partitions)
 
-    async def _see_what_is_committed(self) -> None:
-        """Whoever was asked may lag behind another client's write: from now on wait for what is committed."""
-        status = await self.call(lambda stubs: stubs.cluster.Status, service_pb2.StatusRequest())
-        self.saw(max((node.commit_index for node in status.nodes), default=0))
+    def described_at(self, topic: str) -> int:
+        """Return a raft index at which the topic is known to be there; 0: none."""
+        return self._described_at.get(topic, 0)
 
     def known_partitions(self, topic: str) -> int | None:
-        """Return the same where it is known already; the fast path of every send."""
-        return self._partitions.get(topic)
+        """Return the same where it is known already; the fast path of every send.
+
+        While others still wait to be told, whoever comes later has to wait behind them.
+        """
+        return None if self._asking[topic] else self._partitions.get(topic)
 
     def forget_topic(self, topic: str) -> None:
         """Ask again how many partitions a topic has."""
         self._partitions.pop(topic, None)
+        self._described_at.pop(topic, None)
 
     async def address_of(self, node: str) -> str:
         """Return the address of a node given by id or address. Raises UnknownOption where there is none."""
@@ -184,6 +205,36 @@ class Connection:
             known = ", ".join(sorted(each.node_id for each in self.endpoints if each.node_id))
             raise errors.UnknownOption(f"node: no node {node!r}; the cluster has {known or 'none known'}")
         return address
+
+    async def status_of_others(self, request: service_pb2.StatusRequest) -> Any | None:
+        """Return what the first node says that knows a leader; None where none does."""
+        for address in [endpoint.address for endpoint in self.endpoints]:
+            target = Target(address, no_forward=False)
+            try:
+                answer = await self._attempt(lambda stubs: stubs.cluster.Status, request, target, _LOOK_S)
+            except QuorumlogError:
+                continue
+            if answer.leader_id:
+                return answer
+        return None
+
+    async def leader_besides(self, address: str) -> str | None:
+        """Return the address of another leader, as the first other node that knows one says; None: none does.
+
+        Asked when the node at `address` is silent: it may be asleep, and replaced.
+        """
+        request = service_pb2.StatusRequest(local=True)
+        for other in [endpoint.address for endpoint in self.endpoints if endpoint.address != address]:
+            try:
+                answer = await self._attempt(
+                    lambda stubs: stubs.cluster.Status, request, Target(other, no_forward=False), _PROBE_S
+                )
+            except QuorumlogError:
+                continue
+            leader = other if any(node.role == "leader" for node in answer.nodes) else None
+            leader = leader or self.endpoints.address_of(answer.leader_id) if answer.leader_id else None
+            return leader if leader != address else None
+        return None
 
     def _target(self, write: bool, node: str) -> Target:
         now_s = time.monotonic()

@@ -24,14 +24,25 @@ from quorumlog.client.starts import Start, parse_start
 from quorumlog.client.translate import from_rpc
 from quorumlog.proto import service_pb2
 
-Consistency: TypeAlias = Literal["session", "committed"]
+Consistency: TypeAlias = Literal["session", "committed", "linearizable"]
 Token: TypeAlias = "int | RecordMetadata | BatchMetadata | None"
 Place: TypeAlias = tuple[str, int]  # topic, partition
+
+# A stream that is not read holds memory on its node, which drops it after 30 s by default.
+_HOLD_STREAM_S = 10.0
 
 CONSISTENCIES = {
     "committed": service_pb2.CONSISTENCY_COMMITTED,
     "session": service_pb2.CONSISTENCY_SESSION,
+    "linearizable": service_pb2.CONSISTENCY_LINEARIZABLE,
 }
+
+
+def consistency_of(name: Consistency) -> service_pb2.Consistency:
+    """Return the wire's word. Raises UnknownOption."""
+    if name not in CONSISTENCIES:
+        raise errors.UnknownOption(f"consistency: expected one of {', '.join(CONSISTENCIES)}, got {name!r}")
+    return CONSISTENCIES[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +60,7 @@ class ConsumerOptions:
 
     def __post_init__(self) -> None:
         parse_start(self.start)
-        if self.consistency not in CONSISTENCIES:
-            raise errors.UnknownOption(
-                f"consistency: expected one of {', '.join(CONSISTENCIES)}, got {self.consistency!r}"
-            )
+        consistency_of(self.consistency)
         if not (self.end is None or self.end == "latest" or isinstance(self.end, Mapping)):
             raise errors.UnknownOption(f"end: expected None, 'latest' or a mapping, got {self.end!r}")
 
@@ -327,14 +335,22 @@ class AsyncConsumer:
         queries = [query for partition in partitions for query in at.queries(partition)]
         if self._options.end == "latest":
             queries += [service_pb2.OffsetQuery(partition=partition, latest=True) for partition in partitions]
-        answers = await self._offsets(topic, queries)
+        answers, applied_index = await self._offsets(topic, queries)
         ends = answers[-len(partitions) :] if self._options.end == "latest" else []
         each = len(at.queries(0))
         cursors = {}
         for number, partition in enumerate(partitions):
             position = at.resolve(answers[number * each : (number + 1) * each])
             end = ends[number] if ends else self._given_end(topic, partition)
-            cursors[topic, partition] = Cursor(topic, partition, position, end)
+            # Whoever is read from next must know the topic and these offsets, too.
+            cursors[topic, partition] = Cursor(
+                topic,
+                partition,
+                position,
+                end,
+                applied_index=applied_index,
+                may_begin_later=at.offset is None,
+            )
         return cursors
 
     async def _partitions_of(self, topic: str) -> list[int]:
@@ -348,12 +364,15 @@ class AsyncConsumer:
     def _given_end(self, topic: str, partition: int) -> int | None:
         return self._options.end.get((topic, partition)) if isinstance(self._options.end, Mapping) else None
 
-    async def _offsets(self, topic: str, queries: list[service_pb2.OffsetQuery]) -> list[int]:
+    async def _offsets(self, topic: str, queries: list[service_pb2.OffsetQuery]) -> tuple[list[int], int]:
+        """Return the answers, and the raft index that they reflect."""
+        committed = self._options.consistency == "committed"  # whatever the replica has, also of the topic
+        described_at = 0 if committed else self._connection.described_at(topic)
         if not queries:
-            return []
-        request = service_pb2.ListOffsetsRequest(topic=topic, queries=queries, **self._session(0))
+            return [], described_at
+        request = service_pb2.ListOffsetsRequest(topic=topic, queries=queries, **self._session(described_at))
         answer = await self._connection.call(lambda stubs: stubs.log.ListOffsets, request, node=self._node)
-        return [each.offset for each in answer.answers]
+        return [each.offset for each in answer.answers], max(described_at, answer.applied_index)
 
     def _session(self, applied_index: int) -> dict[str, Any]:
         """Return the fields that say how much the replica must have applied."""
@@ -362,6 +381,8 @@ class AsyncConsumer:
         if self._options.consistency == "session":
             token = max(token, self._connection.session)
         token = max(token, applied_index)
+        if self._options.consistency == "linearizable":
+            return {"consistency": CONSISTENCIES["linearizable"], "min_raft_index": token}
         consistency = CONSISTENCIES["session" if token else "committed"]
         return {"consistency": consistency, "min_raft_index": token}
 
@@ -390,6 +411,8 @@ class AsyncConsumer:
             try:
                 await self._read_stream(cursor, target, options.attempt_timeout_ms / 1000)
             except QuorumlogError as error:
+                if isinstance(error, errors.OffsetOutOfRange) and cursor.begin_later(error.earliest):
+                    continue
                 if cursor.fetched > fetched:
                     retry = self._new_retry()  # it had worked: this is a new trouble
                 self._connection.bad(target, error)
@@ -413,6 +436,7 @@ class AsyncConsumer:
             max_bytes=self._options.max_fetch_bytes,
             **self._session(cursor.applied_index),
         )
+        await self._buffer.room.wait()
         call = self._connection.stubs(target.address).log.Consume(request)
         try:
             await self._read_answers(call, cursor, target)
@@ -425,9 +449,21 @@ class AsyncConsumer:
         finally:
             call.cancel()
 
+    async def _room_soon(self) -> bool:
+        """Return True when the buffer has room, False when the user takes nothing for a while."""
+        if self._buffer.room.is_set():
+            return True
+        try:
+            async with asyncio.timeout(_HOLD_STREAM_S):
+                await self._buffer.room.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def _read_answers(self, call: Any, cursor: Cursor, target: Target) -> None:
         while not cursor.exhausted:
-            await self._buffer.room.wait()
+            if not await self._room_soon():
+                return  # the node would drop a reader that takes nothing: another stream goes on from here
             response = await call.read()
             if response is grpc.aio.EOF:
                 raise lost(target.address, "the node ended the stream")

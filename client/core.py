@@ -224,10 +224,11 @@ class ProducerCore:
     def on_lost(self, error: QuorumlogError, now_s: float) -> None:
         """Take note that the connection is gone: what was in flight may or may not have been applied."""
         requests, self.in_flight = self.in_flight, deque()
+        denied = isinstance(error, errors.PermissionDenied)  # at its beginning: nothing on it was done
         for number, request in enumerate(requests):
             for batch in request.batches:
                 stream = self._streams[batch.topic, batch.partition]
-                if number == 0 and isinstance(error, errors.InvalidRequest):
+                if denied or (number == 0 and isinstance(error, errors.InvalidRequest)):
                     stream.refused(batch, error)  # what a node refuses as a whole would be refused for ever
                 else:
                     stream.lost(batch)
@@ -263,11 +264,14 @@ class ProducerCore:
         count = sum(batch.count - batch.told for batch in untold) + more
         return count, [batch.error for batch in untold[:10] if batch.error is not None]
 
-    def next_event_s(self) -> float:
-        """Return when to look again though nothing arrives: a delivery deadline or the end of a pause."""
+    def next_event_s(self, now_s: float) -> float:
+        """Return when to look again though nothing arrives: a delivery deadline or the end of a pause.
+
+        A pause that is over is no event: until an answer comes there is nothing to do.
+        """
         oldest = (stream.oldest for stream in self._active.values())
         deadlines = [batch.deadline_s for batch in oldest if batch is not None]
-        pause = [self.not_before_s] if self._active and self.not_before_s else []
+        pause = [self.not_before_s] if self._active and self.not_before_s > now_s else []
         return min(deadlines + pause, default=float("inf"))
 
     def _check_size(self, size: int) -> None:

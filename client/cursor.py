@@ -31,6 +31,7 @@ class Cursor:
     applied_index: int = 0
     high_watermark: int = 0
     delivered: int = 0  # offset of the next record for the user
+    may_begin_later: bool = False  # nothing has arrived yet, and no certain offset was asked for
 
     def __post_init__(self) -> None:
         self.fetched = self.delivered = self.position
@@ -56,8 +57,16 @@ class Cursor:
                 raise errors.DataDamaged(f"{place}: {error}") from error
             fetched = max(fetched, batch.base_offset + batch.header.span)
         self.fetched = fetched
+        self.may_begin_later = False
         self.high_watermark = max(self.high_watermark, response.high_watermark)
         self.applied_index = max(self.applied_index, response.applied_index)
+
+    def begin_later(self, earliest: int) -> bool:
+        """The log's start has moved since it was looked up: begin there. False: records would be skipped."""
+        if not self.may_begin_later or earliest <= self.fetched:
+            return False
+        self.position = self.fetched = self.delivered = earliest
+        return True
 
     def unpack(self, response: service_pb2.FetchResponse) -> Iterator[RecordBatch]:
         """Yield the batches for the user, without what he has or did not ask for, and move `position`."""

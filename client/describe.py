@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from quorumlog.client.core import policy_name
-from quorumlog.proto import service_pb2
+from quorumlog.proto import entry_pb2, service_pb2
 
 SyncPolicy: TypeAlias = Literal["always", "interval", "os"]
 
@@ -47,14 +48,37 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A node that takes part. A learner is replicated to and not counted, until it has caught up."""
+
+    node_id: str
+    peer_address: str
+    learner: bool
+    directory_id: str  # of the data directory that may vote under this name; empty: none has yet
+
+
+@dataclass(frozen=True, slots=True)
+class StopCheck:
+    """May a node be stopped now? `reason` says why not, or what will happen."""
+
+    node_id: str
+    safe: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """A node as another one sees it; `lag` in entries, known to the leader."""
+    """A node as another one sees it; `lag` in entries, known to the leader.
+
+    `refused`: why it gets no connection, when it came last; empty: it was not refused.
+    """
 
     node_id: str
     connected: bool
     state: str
     match_index: int
     lag: int
+    refused: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +104,8 @@ class NodeStatus:
     version: str
     uptime_ms: int
     alarms: tuple[str, ...]
+    members: tuple[Member, ...]  # as of its log
+    not_voting: str  # why its votes do not count; empty: they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +124,20 @@ class ClusterStatus:
             if node.node_id == node_id:
                 return node
         raise KeyError(node_id)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Who takes part, as the leader has it, or whoever is furthest of those that answered."""
+        answering = [node for node in self.nodes if node.reachable]
+        if not answering:
+            return ()
+        return max(answering, key=lambda node: (node.node_id == self.leader_id, node.commit_index)).members
+
+    def peer(self, node_id: str) -> PeerStatus | None:
+        """Return how the leader sees another node; None where that is not known."""
+        leader = next((node for node in self.nodes if node.node_id == self.leader_id), None)
+        peers = leader.peers if leader is not None else ()
+        return next((peer for peer in peers if peer.node_id == node_id), None)
 
 
 def topic_description(message: service_pb2.TopicDescription) -> Topic:
@@ -119,9 +159,16 @@ def cluster_status(message: service_pb2.StatusResponse) -> ClusterStatus:
     )
 
 
+def members_of(messages: Iterable[entry_pb2.Member]) -> tuple[Member, ...]:
+    """Return the values for messages."""
+    return tuple(
+        Member(each.node_id, each.peer_address, each.learner, each.directory_id.hex()) for each in messages
+    )
+
+
 def _node_status(message: service_pb2.NodeStatus) -> NodeStatus:
     peers = tuple(
-        PeerStatus(each.node_id, each.connected, each.state, each.match_index, each.lag)
+        PeerStatus(each.node_id, each.connected, each.state, each.match_index, each.lag, each.refused)
         for each in message.peers
     )
     return NodeStatus(
@@ -144,4 +191,6 @@ def _node_status(message: service_pb2.NodeStatus) -> NodeStatus:
         version=message.version,
         uptime_ms=message.uptime_ms,
         alarms=tuple(message.alarms),
+        members=members_of(message.members),
+        not_voting=message.not_voting,
     )

@@ -46,6 +46,7 @@ class Endpoint:
     not_before_s: float = 0.0  # others come first until then
     failed_s: float = float("-inf")  # when it last failed
     reached: bool = False  # ever
+    refused: bool = False  # the last failure was a refusal, which costs no time: asking again is cheap
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Endpoints:
     backoff: Backoff = field(default_factory=Backoff)
     leader: str | None = None
     _table: dict[str, Endpoint] = field(default_factory=dict)
-    _turn: int = 0  # rotates those who are asked while the leader is not known
+    _turn: int = 0  # grows with each node that could not take a write: whoever is asked next is another one
 
     def __post_init__(self) -> None:
         self._table = {address: Endpoint(address) for address in self.addresses}
@@ -109,13 +110,14 @@ class Endpoints:
             endpoint.not_before_s = 0.0
             endpoint.reached = True
 
-    def failed(self, address: str, now_s: float) -> None:
-        """Take note that this one could not be reached or did not answer."""
+    def failed(self, address: str, now_s: float, *, refused: bool = False) -> None:
+        """Take note that this one did not answer, or that it could not be reached at all (`refused`)."""
         endpoint = self._table.get(address)
         if endpoint is None:
             return
         endpoint.failures += 1
         endpoint.failed_s = now_s
+        endpoint.refused = refused
         endpoint.not_before_s = now_s + self.backoff.pause_s(endpoint.failures, self.random)
         if self.leader == address and endpoint.reached:
             self.leader = None  # it has probably died; an unreached one stays named: see for_write
@@ -124,14 +126,16 @@ class Endpoints:
     def for_write(self, now_s: float, route: Route) -> Target:
         """Return whom a write goes to."""
         if route == "any":
-            return Target(self._in_order(now_s).address, no_forward=False)
+            return Target(self._in_order(now_s, self._turn).address, no_forward=False)
         leader = self._table.get(self.leader or "")
         if leader is None:
             return Target(self._in_order(now_s, self._turn).address, no_forward=True)
         if leader.failures == 0:
             return Target(leader.address, no_forward=True)
         if not leader.reached:  # named by others, but not to be reached from here
-            return Target(self._in_order(now_s, avoid=leader).address, no_forward=False)
+            return Target(self._in_order(now_s, self._turn, avoid=leader).address, no_forward=False)
+        if leader.refused and now_s >= leader.not_before_s:  # it may have been started again, and elected
+            return Target(leader.address, no_forward=True)
         hint_is_fresh = now_s - leader.failed_s < STALE_HINT_S
         return Target(self._in_order(now_s, self._turn, avoid=leader).address, no_forward=hint_is_fresh)
 

@@ -8,13 +8,19 @@
         Busy                   the server's queue is full
         NoSpace                the server's disk is full
         Dropped                a new leader put another entry in its place
+        SlowReader             a stream's answers were not read for too long (a consumer goes on by itself)
         ShuttingDown           the node is stopping
         NotCaughtUp            a session read met a replica that lags
+        NotConfirmed           a linearizable read met a node that no majority confirms
       OutcomeUnknown         a write may or may not have been applied
         DeliveryTimeout        records were not acknowledged within the delivery timeout
       InvalidRequest         the request can never work as it is
         UnknownTopic, UnknownPartition, TopicExists, InvalidName
-        RecordTooLarge, InvalidBatch, UnknownOption, Unsupported
+        RecordTooLarge, InvalidBatch, UnknownOption, Unsupported, UnknownNode
+      MembershipRefused      the members cannot be changed so, or not now
+      TransferFailed         leadership stays, or went to another node than was asked
+      PermissionDenied       the certificate's owner is not granted this
+      Unauthenticated        the certificate speaks for nobody, or has expired
       OffsetOutOfRange       before the log's start or after its end; has `earliest` and `latest`
       DataDamaged            the asked replica's bytes are damaged: another replica may have good ones
       ProducerError          the producer's place in its stream is lost
@@ -69,6 +75,7 @@ class QuorumlogError(Exception):
         self.metadata = dict(metadata or {})
         self.hint = hint or self.default_hint
         self.answered = False  # True: a node said so; False: it was found out here
+        self.repeated = False  # True: an earlier attempt of the same request may have been applied
 
     def __str__(self) -> str:
         if not self.attempts or (self.answered and len(self.attempts) == 1):
@@ -134,6 +141,12 @@ class Dropped(Unavailable):
     code = "DROPPED"
 
 
+class SlowReader(Unavailable):
+    """The answers of a stream were not read for too long."""
+
+    code = "SLOW_READER"
+
+
 class ShuttingDown(Unavailable):
     """The node is stopping."""
 
@@ -144,6 +157,13 @@ class NotCaughtUp(Unavailable):
     """The replica has not applied what the session asks for, within the time given."""
 
     code = "NOT_CAUGHT_UP"
+
+
+class NotConfirmed(Unavailable):
+    """No majority confirmed, within the time given, who leads: what is newest cannot be known."""
+
+    code = "NOT_CONFIRMED"
+    default_hint = "a majority of the nodes must run and reach each other: see `quorumlog cluster status`"
 
 
 class OutcomeUnknown(QuorumlogError):
@@ -236,6 +256,41 @@ class Unsupported(InvalidRequest):
 
     code = "UNSUPPORTED"
     default_hint = "check that the address is a quorumlog client port and that versions match"
+
+
+class UnknownNode(InvalidRequest):
+    """No member of the cluster has that name."""
+
+    code = "UNKNOWN_NODE"
+    default_hint = "see who takes part: quorumlog cluster members"
+
+
+class MembershipRefused(QuorumlogError):
+    """The members cannot be changed so, or not now: the message says why. Nothing was changed."""
+
+    code = "MEMBERSHIP_REFUSED"
+    default_hint = "see who takes part and who answers: quorumlog cluster members"
+
+
+class TransferFailed(QuorumlogError):
+    """Leadership stays, or went to another node than was asked: the message says how far it came."""
+
+    code = "TRANSFER_FAILED"
+    default_hint = "see who leads and who lags: quorumlog cluster members"
+
+
+class PermissionDenied(QuorumlogError):
+    """The certificate's owner is not granted what was asked for; nothing was done."""
+
+    code = "PERMISSION_DENIED"
+    default_hint = "ask whoever keeps the nodes' table of grants; the certificate names who you are"
+
+
+class Unauthenticated(QuorumlogError):
+    """The certificate speaks for nobody in this cluster, or has expired."""
+
+    code = "UNAUTHENTICATED"
+    default_hint = "show a certificate that is valid and of this cluster: see `quorumlog certs client --help`"
 
 
 class OffsetOutOfRange(QuorumlogError):

@@ -67,11 +67,13 @@ class Report:
 class Local:
     """One run."""
 
-    def __init__(self, directory: str, input_path: str | None, nodes: int, *, once: bool) -> None:
+    def __init__(
+        self, directory: str, input_path: str | None, nodes: int, *, once: bool, tls: bool = False
+    ) -> None:
         self._once = once
         self._directory = Path(directory)
         self._input = Input(choose_input(input_path))
-        self._nodes = LocalNodes(self._directory, nodes)
+        self._nodes = LocalNodes(self._directory, nodes, tls=tls)
         self._report = Report(input=str(self._input.path))
         self._killed_s = 0.0
 
@@ -105,7 +107,7 @@ class Local:
         follower, other = self._followers(status.leader_id)
         report.produced_through, report.read_from = follower.node_id, other.node_id
         _say(f"leader: {status.leader_id} (term {status.term})")
-        async with AsyncClient(follower.client_address, route="any") as client:
+        async with AsyncClient(follower.client_address, route="any", tls=self._nodes.tls) as client:
             report.topic = await self._create_topic(client)
             await self._produce(client, status)
         report.leader_after = (await self._wait_for_leader(dead=self._dead)).leader_id
@@ -173,7 +175,7 @@ class Local:
         _say(f"reading back from {node.node_id} ...")
         expected = self._input.lines()
         identical = True
-        async with AsyncClient(node.client_address, route="any") as client:
+        async with AsyncClient(node.client_address, route="any", tls=self._nodes.tls) as client:
             ends = await self._end_offsets(client, report)
             consumer = client.consumer(report.topic, end=ends, from_node=node.client_address)
             async for batch in consumer.batches():
@@ -207,7 +209,9 @@ class Local:
 
     async def _status(self, dead: str) -> ClusterStatus | None:
         node = next(each for each in self._nodes.nodes if each.node_id != dead)
-        client = AsyncClient(node.client_address, connect_timeout_ms=500, request_timeout_ms=2000)
+        client = AsyncClient(
+            node.client_address, connect_timeout_ms=500, request_timeout_ms=2000, tls=self._nodes.tls
+        )
         try:
             async with client:
                 return await client.status(timeout_ms=500)
@@ -266,11 +270,17 @@ class Local:
         command = shlex.quote(_own_path())
         servers = ",".join(node.client_address for node in self._nodes.nodes)
         topic = self._report.topic
+        tls = self._nodes.tls
+        files = {"CA": tls.ca, "CERT": tls.cert, "CERT_KEY": tls.key} if tls is not None else {}
+        exports = "".join(
+            f"\n  export QUORUMLOG_{name}={shlex.quote(str(Path(file).absolute()))}"
+            for name, file in files.items()
+        )
         _say(
             f"""
 The cluster serves until Ctrl-C. In another terminal:
 
-  export QUORUMLOG_SERVERS={servers}
+  export QUORUMLOG_SERVERS={servers}{exports}
   {command} cluster status
   {command} topic ls
   {command} consume {topic} -o -5 -e

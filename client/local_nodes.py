@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import IO
 
 from quorumlog.client.errors import QuorumlogError
+from quorumlog.client.local_certs import LocalCertificates
+from quorumlog.client.tls import Tls
 
+CLUSTER = "local"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 _LOG_LINES_SHOWN = 15
 
 _CONFIG = """\
 # Written by `quorumlog local`; start this node alone with: quorumlog serve --config {path}
-cluster = "local"
+cluster = "{cluster}"
 node_id = "{node_id}"
 data = "{data}"
 peers = [{peers}]
@@ -62,17 +65,21 @@ class LocalNode:
         """True while the process exists."""
         return self._process is not None and self._process.poll() is None
 
-    def configure(self, peers: list[LocalNode]) -> None:
+    def configure(self, peers: list[LocalNode], certificates: LocalCertificates | None) -> None:
         """Write the configuration file."""
         members = ", ".join(f'"{peer.node_id}={peer.peer_address}"' for peer in peers)
         text = _CONFIG.format(
             path=self.config,
+            cluster=CLUSTER,
             node_id=self.node_id,
             data=_quoted(self.data),
             peers=members,
             client_address=self.client_address,
             peer_address=self.peer_address,
         )
+        if certificates is not None:
+            files = certificates.settings(self.node_id).items()
+            text += "\n[tls]\n" + "".join(f'{key} = "{_quoted(file)}"\n' for key, file in files)
         self.config.write_text(text)
 
     def start(self) -> None:
@@ -124,8 +131,10 @@ class LocalNode:
 class LocalNodes:
     """All nodes of one run. `async with` starts them and leaves none behind."""
 
-    def __init__(self, directory: Path, count: int) -> None:
+    def __init__(self, directory: Path, count: int, *, tls: bool = False) -> None:
         self._directory = directory
+        self._certificates = LocalCertificates(directory / "certs", CLUSTER) if tls else None
+        self.tls: Tls | None = self._certificates.client() if self._certificates is not None else None
         ports = free_ports(2 * count)
         self.nodes = [
             LocalNode(f"n{number + 1}", directory, f"127.0.0.1:{client}", f"127.0.0.1:{peer}")
@@ -135,7 +144,7 @@ class LocalNodes:
     async def __aenter__(self) -> LocalNodes:
         self._directory.mkdir(parents=True, exist_ok=True)
         for node in self.nodes:
-            node.configure(self.nodes)
+            node.configure(self.nodes, self._certificates)
         for node in self.nodes:
             node.start()
         return self

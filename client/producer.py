@@ -30,6 +30,8 @@ HeadersArgument: TypeAlias = Mapping[str, bytes] | Iterable[tuple[str, bytes]] |
 
 # What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
 ABORT_FLUSH_S = 5.0
+# A leader that does not answer for so long may be asleep: then the others have elected another.
+SUSPECT_S = 1.0
 
 
 class AsyncProducer:
@@ -54,6 +56,8 @@ class AsyncProducer:
         self._target: Target | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_s = 0.0
+        self._looking: asyncio.Task[None] | None = None  # for another leader
+        self._looked_s = 0.0
         self._closed = False
 
     async def __aenter__(self) -> AsyncProducer:
@@ -330,7 +334,7 @@ class AsyncProducer:
     def _arm(self) -> None:
         """Wake the writer when a pause ends, a delivery times out, or an answer is overdue."""
         now_s = time.monotonic()
-        at_s = min(self._core.next_event_s(), self._overdue_s())
+        at_s = min(self._core.next_event_s(now_s), self._overdue_s(), self._suspect_s())
         if at_s == float("inf"):
             return
         loop = asyncio.get_running_loop()
@@ -343,6 +347,7 @@ class AsyncProducer:
 
     def _ring(self) -> None:
         self._alarm = None
+        self._suspect()
         if self._overdue_s() <= time.monotonic() and self._call is not None and self._target is not None:
             cause = f"no answer within {self._connection.options.attempt_timeout_ms} ms"
             reader = self._reader
@@ -352,6 +357,36 @@ class AsyncProducer:
             if reader is not None:
                 reader.cancel()
         self._wake.set()
+
+    def _suspect(self) -> None:
+        """A node that is silent for SUSPECT_S may be asleep: ask the others whether somebody else leads.
+
+        What may have been applied is sent again then, which only an idempotent producer may do lightly.
+        """
+        if self._target is None or self._suspect_s() > time.monotonic():
+            return
+        self._looked_s = time.monotonic()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look(self._call, self._target))
+
+    async def _look(self, call: Any, target: Target) -> None:
+        leader = await self._connection.leader_besides(target.address)
+        is_silent = self._core.in_flight and self._core.in_flight[0].sent_s + SUSPECT_S <= time.monotonic()
+        if leader is None or self._call is not call or not is_silent:
+            return
+        cause = f"silent for {SUSPECT_S:g} s, and {leader} leads now"
+        reader = self._reader
+        self._drop_stream(call, errors.OutcomeUnknown(cause, attempts=[Attempt(target.address, cause)]))
+        self._connection.endpoints.leads(leader)
+        if reader is not None:
+            reader.cancel()
+
+    def _suspect_s(self) -> float:
+        """When to suspect whom we write to, if nothing comes."""
+        is_leader = self._target is not None and self._target.no_forward
+        if not self._core.in_flight or not is_leader or not self._core.options.enable_idempotence:
+            return float("inf")
+        return max(self._core.in_flight[0].sent_s, self._looked_s) + SUSPECT_S
 
     def _overdue_s(self) -> float:
         if not self._core.in_flight:
@@ -398,7 +433,7 @@ class AsyncProducer:
         self._give_room()
         if self._alarm is not None:
             self._alarm.cancel()
-        tasks = [task for task in (self._writer, self._reader) if task is not None]
+        tasks = [task for task in (self._writer, self._reader, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
         if self._call is not None:

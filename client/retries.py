@@ -67,6 +67,7 @@ class Retry:
             message = f"no answer in time; it may or may not have been applied: {error.message}"
             return errors.OutcomeUnknown(message, attempts=unique(self.attempts))
         error.attempts = unique(self.attempts)
+        error.repeated = write and self.ambiguous
         return error
 
 

@@ -14,15 +14,17 @@ from typing import Literal
 
 from quorumlog.client.aio import AsyncClient
 from quorumlog.client.batches import BatchMetadata, RecordMetadata
+from quorumlog.client.comparing import SegmentSum
 from quorumlog.client.consumer import AsyncConsumer, Consistency, Place, Token
 from quorumlog.client.core import KIB, MIB
 from quorumlog.client.deliveries import BatchDelivery, Delivery
-from quorumlog.client.describe import ClusterStatus, SyncPolicy, Topic
+from quorumlog.client.describe import ClusterStatus, Member, StopCheck, SyncPolicy, Topic
 from quorumlog.client.endpoints import Route
 from quorumlog.client.loop import LoopThread
 from quorumlog.client.producer import AsyncProducer, HeadersArgument
 from quorumlog.client.records import Record, RecordBatch
 from quorumlog.client.starts import Start
+from quorumlog.client.tls import Tls
 from quorumlog.proto.batch import MAX_RECORD_BYTES
 
 # How many records one look into the event loop's thread brings: a look costs about 50 us.
@@ -246,6 +248,7 @@ class Client:
         connect_timeout_ms: int = 5_000,
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
+        tls: Tls | None = None,
     ) -> None:
         self._client = AsyncClient(
             bootstrap_servers,
@@ -254,6 +257,7 @@ class Client:
             connect_timeout_ms=connect_timeout_ms,
             request_timeout_ms=request_timeout_ms,
             attempt_timeout_ms=attempt_timeout_ms,
+            tls=tls,
         )
         self._thread = LoopThread.shared()
 
@@ -342,25 +346,27 @@ class Client:
         """Delete a topic and its records. Raises UnknownTopic."""
         self._thread.run(self._client.delete_topic(name))
 
-    def describe_topic(self, name: str) -> Topic:
+    def describe_topic(self, name: str, *, consistency: Consistency = "session") -> Topic:
         """Return a topic's partitions and offsets. Raises UnknownTopic."""
-        return self._thread.run(self._client.describe_topic(name))
+        return self._thread.run(self._client.describe_topic(name, consistency=consistency))
 
-    def list_topics(self) -> list[Topic]:
+    def list_topics(self, *, consistency: Consistency = "session") -> list[Topic]:
         """Return all topics, ascending by name."""
-        return self._thread.run(self._client.list_topics())
+        return self._thread.run(self._client.list_topics(consistency=consistency))
 
-    def beginning_offsets(self, topic: str) -> dict[int, int]:
+    def beginning_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's first readable offset."""
-        return self._thread.run(self._client.beginning_offsets(topic))
+        return self._thread.run(self._client.beginning_offsets(topic, consistency=consistency))
 
-    def end_offsets(self, topic: str) -> dict[int, int]:
+    def end_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's offset after the last readable record."""
-        return self._thread.run(self._client.end_offsets(topic))
+        return self._thread.run(self._client.end_offsets(topic, consistency=consistency))
 
-    def offsets_for_time(self, topic: str, moment: dt.datetime) -> dict[int, int]:
+    def offsets_for_time(
+        self, topic: str, moment: dt.datetime, *, consistency: Consistency = "session"
+    ) -> dict[int, int]:
         """Return each partition's first offset appended at or after `moment`, or its end."""
-        return self._thread.run(self._client.offsets_for_time(topic, moment))
+        return self._thread.run(self._client.offsets_for_time(topic, moment, consistency=consistency))
 
     def status(self, *, local: bool = False, node: str = "", timeout_ms: int = 0) -> ClusterStatus:
         """Return the state of every node that answers, or with `local` of the asked one alone."""
@@ -369,3 +375,30 @@ class Client:
     def set_sync_policy(self, policy: SyncPolicy) -> None:
         """Set when nodes sync: "always" (before acknowledging), "interval" or "os"."""
         self._thread.run(self._client.set_sync_policy(policy))
+
+    def sum_segments(self, node: str, *, bytes_per_second: int = 0) -> list[SegmentSum]:
+        """Have one node, given by id or address, read, verify and sum up its sealed segments.
+
+        The node reads at that rate; 0 leaves it to the node. It takes as long as it takes.
+        """
+        return self._thread.run(self._client.sum_segments(node, bytes_per_second=bytes_per_second))
+
+    def members(self) -> tuple[Member, ...]:
+        """Return the members, ascending by node id, as the leader has them."""
+        return self._thread.run(self._client.members())
+
+    def add_member(self, node_id: str, peer_address: str, *, timeout_ms: int = 60_000) -> tuple[Member, ...]:
+        """Add a node, wait until it is a full member, and return the members: see AsyncClient.add_member."""
+        return self._thread.run(self._client.add_member(node_id, peer_address, timeout_ms=timeout_ms))
+
+    def remove_member(self, node_id: str, *, timeout_ms: int = 30_000) -> tuple[Member, ...]:
+        """Remove a node and return the members that are left: see AsyncClient.remove_member."""
+        return self._thread.run(self._client.remove_member(node_id, timeout_ms=timeout_ms))
+
+    def transfer_leadership(self, target: str = "", *, timeout_ms: int = 0) -> str:
+        """Hand leadership over and return who leads: see AsyncClient.transfer_leadership."""
+        return self._thread.run(self._client.transfer_leadership(target, timeout_ms=timeout_ms))
+
+    def check_stop(self, node_id: str) -> StopCheck:
+        """Ask the leader whether the cluster would go on without this node. Raises UnknownNode."""
+        return self._thread.run(self._client.check_stop(node_id))

@@ -26,6 +26,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuorumlogError]] = {
     grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.RecordTooLarge,  # gRPC's own limit on a message's size
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.DATA_LOSS: errors.DataDamaged,
 }
 

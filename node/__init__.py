@@ -18,11 +18,12 @@ How the parts fit:
     call       one gRPC call           log_service, topics_service, cluster_service, health
     routing    where a write goes      channels, commands, producing, produce_stream: writes
     reading    offset -> bytes         consuming, consistency, tails: fetch, streams, waiting at the end
+    access     who calls, may it?      tls, permissions, grants: when TLS is on
     errors     the one table           any exception or refusal -> gRPC status and details
 
 Words: a *refusal* is a reason with a message, the same on every replica; a *place* is a partition of a
 topic that exists; a *tail* is the end of a partition, where readers wait; to *relay* a stream is to pass its
 messages on.
 
-Left out on purpose: batches are never decoded here, and nobody is authenticated yet.
+Left out on purpose: batches are never decoded here.
 """

@@ -20,10 +20,11 @@ import uvloop
 
 from quorumlog.node.config import Config, ConfigError, add_flags, build, effective, gather
 from quorumlog.node.directory import DirectoryRefused
+from quorumlog.node.listening import raise_descriptor_limit
 from quorumlog.node.machine import UnknownEntry
 from quorumlog.node.server import build as build_node
 from quorumlog.node.server import stop_requested
-from quorumlog.raft.errors import EXIT_DAMAGED, DamagedHardState
+from quorumlog.raft.errors import EXIT_DAMAGED, WHEN_DAMAGED, DamagedHardState
 from quorumlog.storage.errors import Damaged, StorageError
 
 EXIT_CANNOT_START = 1
@@ -51,16 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
         format=f"%(asctime)s %(levelname)s {config.node_id} %(name)s: %(message)s",
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     return run(config)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """gRPC logs a trace for whatever callers do to its own services, and where they hang up.
+
+    A client could fill the log with these; what goes wrong in our services is logged by errors.py.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ not in ("ExecuteBatchError", "DecodeError")
 
 
 def run(config: Config) -> int:
     """Run a node until it is asked to stop; return the exit code."""
+    raise_descriptor_limit(config.limits.connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(config))
     except (DamagedHardState, Damaged) as error:
-        logger.critical("cannot start: %s", error)
+        logger.critical("cannot start: %s; %s", error, WHEN_DAMAGED)
         return EXIT_DAMAGED
     except (ConfigError, DirectoryRefused, UnknownEntry, StorageError, OSError) as error:
         logger.critical("cannot start: %s", error)

@@ -14,11 +14,14 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from quorumlog.node.access import current_access
 from quorumlog.node.errors import Metadata, Relayed, refused_for, status_for
+from quorumlog.node.outbound import Held, Outbound
 from quorumlog.node.reasons import Reason, Refusal
 
 NO_FORWARD = "x-no-forward"
 LEADER = "x-leader"
+FORWARDED: Metadata = ((NO_FORWARD, "1"),)
 
 # An answer that says why must arrive before the caller's own deadline ends the call without one.
 _MARGIN_S = 0.1
@@ -35,14 +38,31 @@ class CallerGone(asyncio.CancelledError):
 class Call:
     """See the module."""
 
-    __slots__ = ("context", "no_forward")
+    __slots__ = ("_access", "_held", "_outbound", "context", "no_forward")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, outbound: Outbound) -> None:
         self.context = context
+        self._outbound = outbound
+        self._held: Held | None = None
+        self._access = current_access()
         self.no_forward = False
         for key, value in context.invocation_metadata() or ():
             if key == NO_FORWARD:
                 self.no_forward = value not in ("", "0", "false")
+
+    @property
+    def forwarding(self) -> Metadata:
+        """The metadata of the same call on its way to the leader: not to be forwarded again; who asked."""
+        return FORWARDED if self._access is None else (*FORWARDED, *self._access.metadata)
+
+    def require(self, topic: str) -> None:
+        """Raise Refusal (PERMISSION_DENIED, UNAUTHENTICATED) unless the caller may touch the topic, now."""
+        if self._access is not None:
+            self._access.require(topic)
+
+    def sees(self, topic: str) -> bool:
+        """Whether the caller may know of the topic."""
+        return self._access is None or self._access.sees(topic)
 
     def time_left_s(self, default_s: float) -> float:
         """Return how long the work may take: the caller's deadline less a margin, at most `default_s`."""
@@ -58,12 +78,33 @@ class Call:
             message: object = await self.context.read()
         except grpc.aio.InternalError as error:
             raise CallerGone from error
+        if self._access is not None:
+            self._access.check_fresh()
         return message if isinstance(message, bytes) else None  # grpc.aio.EOF
 
+    async def reserve(self, size: int) -> None:
+        """Return when this node has room for an answer of so many bytes; it is the next one to be given."""
+        self.release()
+        self._held = await self._outbound.reserve(size)
+
+    def answered(self, message: bytes) -> None:
+        """The one answer goes to gRPC; it counts until the call is over."""
+        held, self._held = self._held or self._outbound.hold(len(message)), None
+        held.give(self.context)
+
+    def release(self) -> None:
+        """Give back room that was not used."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
     async def write(self, message: bytes) -> None:
-        """Send a message; returns when HTTP/2's flow control has room for another."""
+        """Send a message; returns when HTTP/2's flow control has room for another. Raises SLOW_READER."""
+        if self._access is not None:
+            self._access.check_fresh()
+        held, self._held = self._held or self._outbound.hold(len(message)), None
         try:
-            await self.context.write(message)
+            await self._outbound.write(self.context, message, held)
         except grpc.aio.InternalError as error:
             raise CallerGone from error
 
@@ -75,6 +116,10 @@ BidirectionalMethod: TypeAlias = Callable[[Call], Awaitable[None]]
 
 class Gate(Protocol):
     """What a call must pass, and what each answer carries."""
+
+    @property
+    def outbound(self) -> Outbound:
+        """Where answers count until they are gone."""
 
     def admit(self) -> None:
         """Raise Refusal where the node takes no calls now."""
@@ -95,11 +140,15 @@ def unary(method: UnaryMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     """Return gRPC's handler for a method of one request and one answer."""
 
     async def handle(request: bytes, context: Context) -> bytes:
+        call = Call(context, gate.outbound)
         try:
             gate.admit()
-            response = await method(request, Call(context))
+            response = await method(request, call)
+            call.answered(response)
         except Exception as error:  # noqa: BLE001 - the boundary: the table in errors.py knows each, or logs it
             await _fail(context, error, gate)
+        finally:
+            call.release()
         context.set_trailing_metadata(gate.trailers())
         return response
 
@@ -110,11 +159,15 @@ def server_stream(method: ServerStreamMethod, gate: Gate) -> grpc.RpcMethodHandl
     """Return gRPC's handler for a method of one request and a stream of answers."""
 
     async def handle(request: bytes, context: Context) -> None:
+        call = Call(context, gate.outbound)
         try:
             gate.admit()
-            await method(request, Call(context))
+            await method(request, call)
         except Exception as error:  # noqa: BLE001 - as above
+            call.release()
             await _fail(context, error, gate)
+        finally:
+            call.release()
         context.set_trailing_metadata(gate.trailers())
 
     return grpc.unary_stream_rpc_method_handler(handle)
@@ -126,7 +179,7 @@ def bidirectional(method: BidirectionalMethod, gate: Gate) -> grpc.RpcMethodHand
     async def handle(_: object, context: Context) -> None:
         try:
             gate.admit()
-            await method(Call(context))
+            await method(Call(context, gate.outbound))
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(context, error, gate)
         context.set_trailing_metadata(gate.trailers())

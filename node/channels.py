@@ -7,6 +7,8 @@ three seconds, which a forwarded call would otherwise wait out until its deadlin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
 
 import grpc
 
@@ -29,18 +31,32 @@ _OPTIONS = (
 )
 
 
+# A channel whose certificate was replaced: somebody may have it in hand to begin a call; streams may go on.
+_IN_HAND_S = 10.0
+_RETIRING_S = 3600.0
+
+# The certificates' generation, and what to show.
+Credentials: TypeAlias = Callable[[], tuple[int, grpc.ChannelCredentials]]
+
+
 class Channels:
     """One channel per address, the least recently used closed beyond a bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        """Without credentials channels speak plain text."""
+        self._credentials = credentials
+        self._generation = 0
+        self._shown: grpc.ChannelCredentials | None = None
         self._by_address: dict[str, grpc.aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def to(self, address: str) -> grpc.aio.Channel:
         """Return the channel to `host:port`."""
+        self._renew()
         channel = self._by_address.pop(address, None)
         if channel is None:
-            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            channel = self._opened(address)
         self._by_address[address] = channel
         if len(self._by_address) > _CHANNELS_MAX:
             self._close(self._by_address.pop(next(iter(self._by_address))))
@@ -63,7 +79,36 @@ class Channels:
         for channel in self._by_address.values():
             self._close(channel)
         self._by_address.clear()
+        for task, channel in list(self._retiring.items()):
+            task.cancel()
+            self._close(channel)
         await asyncio.gather(*self._closing)
+
+    def _opened(self, address: str) -> grpc.aio.Channel:
+        if self._shown is None:
+            return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        return grpc.aio.secure_channel(address, self._shown, options=_OPTIONS)
+
+    def _renew(self) -> None:
+        """Let new calls go over new channels once the certificates were replaced; old calls finish."""
+        if self._credentials is None:
+            return
+        generation, shown = self._credentials()
+        if generation == self._generation:
+            return
+        self._generation, self._shown = generation, shown
+        for channel in self._by_address.values():
+            self._retire(channel)
+        self._by_address.clear()
+
+    def _retire(self, channel: grpc.aio.Channel) -> None:
+        async def let_go() -> None:
+            await asyncio.sleep(_IN_HAND_S)
+            await channel.close(_RETIRING_S)
+
+        task = asyncio.ensure_future(let_go())
+        self._retiring[task] = channel
+        task.add_done_callback(lambda done: self._retiring.pop(done, None))
 
     def _close(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.ensure_future(channel.close())

@@ -28,6 +28,7 @@ _HEARTBEATS_PER_TIMEOUT = 2
 # Smaller segments would hold an entry or two, and cost four files each.
 _SEGMENT_BYTES_MIN = 64 * 1024
 _SEGMENT_BYTES_MAX = 2**31  # positions in a segment are u32; the last entry may reach beyond the limit
+_RETENTION_AGE_S_MIN = 1.0  # it is looked at once a second
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _Value = TypeVar("_Value")
@@ -61,10 +62,14 @@ class RaftConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """When a leader begins a new segment."""
+    """When a leader begins a new segment, and when it gives up old ones; how they are checked."""
 
     segment_bytes: int
     segment_entries: int
+    retention_bytes: int | None  # None: keep everything
+    retention_age_s: float | None
+    scrub_bytes_per_s: int  # 0: never
+    scrub_period_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,15 @@ class Limits:
     record_bytes: int
     batch_bytes: int
     concurrent_calls: int
+    connections: int
+    write_timeout_s: float
     produce_timeout_s: float
     shutdown_grace_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """PEM files for mutual TLS between peers."""
+    """PEM files for mutual TLS on both ports."""
 
     certificate: Path
     key: Path
@@ -101,6 +108,7 @@ class Config:
     log: LogConfig
     limits: Limits
     tls: TlsConfig | None
+    grants: Path | None
     logging_level: int
 
     @property
@@ -268,6 +276,7 @@ class _Builder:
             log=self._log(),
             limits=self._limits(),
             tls=self._tls(),
+            grants=self._grants(),
             logging_level=self._level(),
         )
 
@@ -343,12 +352,22 @@ class _Builder:
             raise self._wrong("log.segment_bytes", "64KiB to 2GiB")
         if not 2 <= entries <= 10_000_000:
             raise self._wrong("log.segment_entries", "2 to 10000000")
-        return LogConfig(size, entries)
+        retention_bytes = self._optional("log.retention_bytes", int)
+        retention_age_s = self._optional("log.retention_age", float)
+        if retention_bytes is not None and retention_bytes < size:
+            raise self._wrong("log.retention_bytes", "at least log.segment_bytes")
+        if retention_age_s is not None and retention_age_s < _RETENTION_AGE_S_MIN:
+            raise self._wrong("log.retention_age", "at least 1s")
+        scrub_bytes_per_s = 10**6 * self._required("log.scrub_mb_per_s", int)
+        scrub_period_s = self._required("log.scrub_period", float)
+        return LogConfig(size, entries, retention_bytes, retention_age_s, scrub_bytes_per_s, scrub_period_s)
 
     def _limits(self) -> Limits:
         batch = self._required("limits.batch_bytes", int)
         record = self._required("limits.record_bytes", int)
         calls = self._required("limits.concurrent_calls", int)
+        connections = self._required("limits.connections", int)
+        write_timeout = self._required("limits.write_timeout", float)
         timeout = self._required("limits.produce_timeout", float)
         if not 1 <= batch <= MAX_BATCH_BYTES:
             raise self._wrong("limits.batch_bytes", f"1 to {MAX_BATCH_BYTES}")
@@ -356,9 +375,14 @@ class _Builder:
             raise self._wrong("limits.record_bytes", "1 to limits.batch_bytes")
         if calls < 1:
             raise self._wrong("limits.concurrent_calls", "1 or more")
+        if not 1 <= connections < 2**31:
+            raise self._wrong("limits.connections", "1 or more")
+        if write_timeout <= 0:
+            raise self._wrong("limits.write_timeout", "more than zero")
         if timeout <= 0:
             raise self._wrong("limits.produce_timeout", "more than zero")
-        return Limits(record, batch, calls, timeout, self._required("limits.shutdown_grace", float))
+        grace = self._required("limits.shutdown_grace", float)
+        return Limits(record, batch, calls, connections, write_timeout, timeout, grace)
 
     def _tls(self) -> TlsConfig | None:
         files = {name: self._optional(f"tls.{name}", str) for name in ("certificate", "key", "authority")}
@@ -372,6 +396,16 @@ class _Builder:
             if not Path(file).is_file():
                 raise self._wrong(f"tls.{name}", "a file that exists")
         return TlsConfig(*(Path(file) for file in files.values() if file is not None))
+
+    def _grants(self) -> Path | None:
+        file = self._optional("authorization.grants", str)
+        if file is None:
+            return None
+        if self._tls() is None:
+            raise self._wrong("authorization.grants", "the tls keys beside it: without TLS nobody is known")
+        if not Path(file).is_file():
+            raise self._wrong("authorization.grants", "a file that exists")
+        return Path(file)
 
     def _level(self) -> int:
         name = self._required("logging.level", str).lower()

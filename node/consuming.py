@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from quorumlog.node.call import Call, parse
 from quorumlog.node.consistency import Freshness
 from quorumlog.node.machine import LogMachine
+from quorumlog.node.outbound import Outbound
 from quorumlog.node.reading import Located, Place, Reader, bounded_bytes
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.tails import Tails
@@ -15,21 +16,21 @@ from quorumlog.proto import service_pb2
 
 MAX_WAIT_S = 60.0  # of a Fetch at the tail: a lost caller is noticed in the end
 MAX_QUERIES = 10_000  # in one ListOffsets
-
-# All consumers' messages that wait for their readers, together: many slow consumers get smaller messages.
-_WAITING_BYTES = 64 * 1024 * 1024
-_SHARE_BYTES_MIN = 16 * 1024
+# What an answer is besides bodies: about as much for each batch.
+_ROW_BYTES = 128
 
 
 class Consuming:
     """See the module."""
 
-    def __init__(self, machine: LogMachine, reader: Reader, freshness: Freshness, tails: Tails) -> None:
+    def __init__(
+        self, machine: LogMachine, reader: Reader, freshness: Freshness, tails: Tails, outbound: Outbound
+    ) -> None:
         self._machine = machine
         self._reader = reader
         self._freshness = freshness
         self._tails = tails
-        self._writing = 0  # consumers with a message under way
+        self._outbound = outbound
         self._stopping = False
 
     def stop(self) -> None:
@@ -40,9 +41,10 @@ class Consuming:
     async def fetch(self, raw: bytes, call: Call) -> bytes:
         """Answer with what is at an offset, waiting up to max_wait_ms at the tail."""
         request = parse(service_pb2.FetchRequest, raw)
+        call.require(request.topic)
         await self._freshness.reached(request.consistency, request.min_raft_index, call)
         place = self._reader.place(request.topic, request.partition)
-        max_bytes = bounded_bytes(request.max_bytes)
+        max_bytes = min(bounded_bytes(request.max_bytes), self._outbound.share())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + call.time_left_s(min(request.max_wait_ms / 1000, MAX_WAIT_S))
         while True:
@@ -50,13 +52,19 @@ class Consuming:
             selected = self._reader.select(place, request.offset, max_bytes)
             left = deadline - loop.time()
             if selected or left <= 0:
+                await call.reserve(_size(selected))
                 return await self._reader.message(place, selected)
             self._check_running()
             await self._tails.wait(place.key, left)
 
     async def consume(self, raw: bytes, call: Call) -> None:
-        """Write what there is from an offset on, then what comes, until the caller ends it."""
+        """Write what there is from an offset on, then what comes, until the caller ends it.
+
+        How fresh this node must be is settled once, before the first message: what follows is committed and
+        in order, and may be behind what another node has acknowledged meanwhile.
+        """
         request = parse(service_pb2.ConsumeRequest, raw)
+        call.require(request.topic)
         await self._freshness.reached(request.consistency, request.min_raft_index, call)
         place = self._reader.place(request.topic, request.partition)
         max_bytes = bounded_bytes(request.max_bytes)
@@ -66,16 +74,18 @@ class Consuming:
         while end is None or offset < end:
             self._check_running()
             self._reader.check_offset(place, offset)
-            selected = self._reader.select(place, offset, min(max_bytes, self._share()))
+            selected = self._reader.select(place, offset, min(max_bytes, self._outbound.share()))
             if not selected:
                 await self._tails.wait(place.key)
                 continue
             offset = selected[-1][1].next_offset
+            call.require(request.topic)
             await self._write(place, selected, call)
 
     async def list_offsets(self, raw: bytes, call: Call) -> bytes:
         """Answer each query: the first offset, the one after the last, or the first appended since a time."""
         request = parse(service_pb2.ListOffsetsRequest, raw)
+        call.require(request.topic)
         if len(request.queries) > MAX_QUERIES:
             raise Refusal(Reason.BAD_REQUEST, f"queries: at most {MAX_QUERIES}, got {len(request.queries)}")
         await self._freshness.reached(request.consistency, request.min_raft_index, call)
@@ -85,22 +95,15 @@ class Consuming:
         return response.SerializeToString()
 
     async def _write(self, place: Place, selected: Sequence[Located], call: Call) -> None:
-        self._writing += 1
-        try:
-            await call.write(await self._reader.message(place, selected))
-        finally:
-            self._writing -= 1
-
-    def _share(self) -> int:
-        """Return how large another message may be, so that all that wait stay within their bound."""
-        return max(_SHARE_BYTES_MIN, _WAITING_BYTES // (self._writing + 1))
+        await call.reserve(_size(selected))
+        await call.write(await self._reader.message(place, selected))
 
     def _locate(self, topic: str, query: service_pb2.OffsetQuery) -> service_pb2.OffsetAnswer:
         place = self._reader.place(topic, query.partition)
-        start, end = place.partition.start_offset, place.partition.next_offset
+        end = place.partition.next_offset
         match query.WhichOneof("at"):
             case "earliest":
-                return service_pb2.OffsetAnswer(partition=place.number, offset=start)
+                return service_pb2.OffsetAnswer(partition=place.number, offset=self._reader.earliest(place))
             case "latest":
                 return service_pb2.OffsetAnswer(partition=place.number, offset=end)
             case "append_time_ms":
@@ -108,12 +111,19 @@ class Consuming:
                 if found is None:
                     return service_pb2.OffsetAnswer(partition=place.number, offset=end)
                 offset, time_ms = found
-                return service_pb2.OffsetAnswer(
-                    partition=place.number, offset=max(offset, start), append_time_ms=time_ms
-                )
+                if (
+                    offset < place.partition.start_offset
+                ):  # its file has not gone yet, but what can be read has
+                    (_, first), *_ = self._reader.select(place, place.partition.start_offset, 0)
+                    offset, time_ms = first.base_offset, first.append_time_ms
+                return service_pb2.OffsetAnswer(partition=place.number, offset=offset, append_time_ms=time_ms)
             case _:
                 raise Refusal(Reason.BAD_REQUEST, "query: expected earliest, latest or append_time_ms")
 
     def _check_running(self) -> None:
         if self._stopping:
             raise Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
+
+
+def _size(selected: Sequence[Located]) -> int:
+    return sum(row.body_size + _ROW_BYTES for _, row in selected)

@@ -54,6 +54,15 @@ def open_directory(path: Path, node_id: str, cluster: str) -> NodeDirectory:
     return NodeDirectory(path, _check(file, text, node_id, cluster))
 
 
+def identity_of(path: Path) -> tuple[str, str]:
+    """Return node and cluster of an existing directory. Raises DirectoryRefused, OSError."""
+    file = path / _FILE
+    match = _TEXT.fullmatch(file.read_text("utf-8", errors="replace"))
+    if match is None:
+        raise DirectoryRefused(f"{file}: not the identity of a node")
+    return match[2], match[3]
+
+
 def _check(file: Path, text: str, node_id: str, cluster: str) -> bytes:
     match = _TEXT.fullmatch(text)
     if match is None:

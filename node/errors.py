@@ -23,6 +23,7 @@ from quorumlog.node.reasons import Reason, Refusal, Refused
 from quorumlog.proto import batch, service_pb2
 from quorumlog.raft import errors as raft_errors
 from quorumlog.storage import errors as storage_errors
+from quorumlog.storage.fences import SealedFile
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,13 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.DROPPED: _Code.UNAVAILABLE,
     Reason.BUSY: _Code.RESOURCE_EXHAUSTED,
     Reason.NO_SPACE: _Code.RESOURCE_EXHAUSTED,
+    Reason.SLOW_READER: _Code.RESOURCE_EXHAUSTED,
     Reason.SHUTTING_DOWN: _Code.UNAVAILABLE,
     Reason.NOT_CAUGHT_UP: _Code.UNAVAILABLE,
+    Reason.NOT_CONFIRMED: _Code.UNAVAILABLE,
+    Reason.MEMBERSHIP_REFUSED: _Code.FAILED_PRECONDITION,
+    Reason.TRANSFER_FAILED: _Code.FAILED_PRECONDITION,
+    Reason.UNKNOWN_NODE: _Code.NOT_FOUND,
     Reason.DATA_DAMAGED: _Code.DATA_LOSS,
     Reason.UNKNOWN_TOPIC: _Code.NOT_FOUND,
     Reason.UNKNOWN_PARTITION: _Code.NOT_FOUND,
@@ -57,6 +63,8 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.FENCED_PRODUCER: _Code.FAILED_PRECONDITION,
     Reason.OUT_OF_SEQUENCE: _Code.FAILED_PRECONDITION,
     Reason.UNKNOWN_PRODUCER: _Code.FAILED_PRECONDITION,
+    Reason.PERMISSION_DENIED: _Code.PERMISSION_DENIED,
+    Reason.UNAUTHENTICATED: _Code.UNAUTHENTICATED,
     Reason.UNSUPPORTED: _Code.UNIMPLEMENTED,
     Reason.INTERNAL: _Code.INTERNAL,
 }
@@ -69,9 +77,11 @@ _EXCEPTIONS: tuple[tuple[type[Exception], Reason], ...] = (
     (raft_errors.Busy, Reason.BUSY),
     (raft_errors.NoSpace, Reason.NO_SPACE),
     (raft_errors.Stopping, Reason.SHUTTING_DOWN),
+    (raft_errors.NotConfirmed, Reason.NOT_CONFIRMED),
+    (raft_errors.MembershipRefused, Reason.MEMBERSHIP_REFUSED),
+    (raft_errors.TransferFailed, Reason.TRANSFER_FAILED),
     (raft_errors.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
     (storage_errors.NoSpace, Reason.NO_SPACE),
-    (storage_errors.Damaged, Reason.DATA_DAMAGED),
     (storage_errors.OutOfLog, Reason.OFFSET_OUT_OF_RANGE),  # retention was faster than the reader
     (batch.BadChecksum, Reason.BAD_CHECKSUM),
     (batch.BatchTooLarge, Reason.BATCH_TOO_LARGE),
@@ -96,6 +106,8 @@ def refused_for(error: Exception) -> Refused:
         return error.refused
     if isinstance(error, raft_errors.NotLeader):
         return _not_leader(error)
+    if isinstance(error, storage_errors.Damaged):
+        return _damaged(error)
     for kind, reason in _EXCEPTIONS:
         if isinstance(error, kind):
             return Refused(reason, str(error))
@@ -147,6 +159,15 @@ def _reason_in(details: bytes) -> str:
     except DecodeError:
         return ""
     return ""
+
+
+def _damaged(error: storage_errors.Damaged) -> Refused:
+    where: dict[str, object] = {"file": error.file, "position": error.position, "entry": error.entry}
+    file = SealedFile.named(error.file)
+    if file is not None:
+        where["segment"] = file.base
+    metadata = tuple((name, str(value)) for name, value in where.items() if value is not None)
+    return Refused(Reason.DATA_DAMAGED, str(error), metadata)
 
 
 def _not_leader(error: raft_errors.NotLeader) -> Refused:

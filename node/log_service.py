@@ -54,7 +54,7 @@ class LogService:
         """Append batches; the request is parsed only where it is applied."""
 
         async def apply(left_s: float) -> bytes:
-            return await self._producing.produce(parse(service_pb2.ProduceRequest, raw), left_s)
+            return await self._producing.produce(parse(service_pb2.ProduceRequest, raw), left_s, call)
 
         timeout_s = call.time_left_s(self._write_timeout_s)
         return await self._router.submit(Write(f"/{NAME}/Produce", raw, call, timeout_s, apply))

@@ -22,6 +22,7 @@ from quorumlog.node.reasons import Reason, Refused
 from quorumlog.node.results import (
     Appended,
     CommandResult,
+    LogStartMoved,
     OperationResult,
     PolicySet,
     ProducerOpened,
@@ -31,9 +32,15 @@ from quorumlog.node.results import (
 from quorumlog.node.tails import PartitionKey
 from quorumlog.node.topics import Partition, Topic, Topics
 from quorumlog.proto import batch_pb2, entry_pb2
-from quorumlog.proto.entry import parse_entry
+from quorumlog.proto.entry import command_fragment, parse_entry
 from quorumlog.raft.machine import Sealable
-from quorumlog.storage.format import FRAME_HEADER_BYTES, KIND_COMMANDS, SEGMENT_HEADER_BYTES
+from quorumlog.storage.format import (
+    FRAME_HEADER_BYTES,
+    KIND_COMMANDS,
+    KIND_MEMBERSHIP,
+    KIND_NO_OP,
+    SEGMENT_HEADER_BYTES,
+)
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.view import ActiveView, BatchRow
 from quorumlog.storage.views import Views
@@ -41,7 +48,8 @@ from quorumlog.storage.views import Views
 logger = logging.getLogger(__name__)
 
 # What this build can apply. It rises with every kind of operation that older builds do not know; entries of
-# a higher level are written only after all members have agreed to it, and stop whoever does not know them.
+# a higher level are written only after all members have agreed to it, and stop whoever does not know them. So
+# does an operation that is not known: MoveLogStart has no level of its own, since no release is without it.
 FEATURE_LEVEL = 1
 
 
@@ -62,6 +70,8 @@ class LogMachine:
         self.producers = Producers()
         self.applied_index = 0
         self.time_ms = 0
+        self.membership = b""
+        self.log_start = 0
         self._sync_policy: int = entry_pb2.SYNC_ALWAYS
         self._feature_level = FEATURE_LEVEL
         self._position = SEGMENT_HEADER_BYTES  # of the next frame, in the active segment's file
@@ -91,10 +101,15 @@ class LogMachine:
         )
         self.applied_index = base - 1
         self.time_ms = snapshot.time_ms
+        self.membership = snapshot.membership
+        self.log_start = snapshot.log_start
         self._sync_policy = snapshot.sync_policy
         self._feature_level = snapshot.feature_level or FEATURE_LEVEL
+        self._changed.update(self.topics.keys())  # who waits is to look again, at a topic that is gone, too
         self.topics.load(snapshot.topics)
+        self._changed.update(self.topics.keys())
         self.producers.load(snapshot.producers, snapshot.next_producer_id or 1)
+        self.views.clear()
         self._begin_view(base)
 
     def begin_segment(self, base: int) -> Sealable | None:
@@ -106,6 +121,21 @@ class LogMachine:
         self._begin_view(base)
         return Sealable(finished.base, finished, base, self.snapshot())
 
+    def move_log_start(self, base: int) -> bytes:
+        """See Machine. The offsets are those of the sealed view, so that no applier needs a file for them."""
+        starts: dict[int, list[int]] = {}
+        for (topic_id, _), next_offset in self.views.ends_before(base):
+            starts.setdefault(topic_id, []).append(next_offset)
+        move = entry_pb2.MoveLogStart(
+            raft_index=base,
+            topics=[
+                entry_pb2.TopicStart(topic_id=topic_id, start_offsets=offsets)
+                for topic_id, offsets in starts.items()
+                if any(offsets) and self.topics.with_id(topic_id) is not None
+            ],
+        )
+        return command_fragment(entry_pb2.Command(operations=[entry_pb2.Operation(move_log_start=move)]))
+
     def sealed(self, base: int) -> None:
         """See Machine."""
         self.views.sealed(base)
@@ -116,6 +146,10 @@ class LogMachine:
         results: Sequence[CommandResult] = ()
         if frame.kind == KIND_COMMANDS:
             results = self._apply_commands(frame)
+        elif frame.kind == KIND_MEMBERSHIP:
+            self.membership = bytes(frame.payload())
+        elif frame.kind != KIND_NO_OP:
+            raise UnknownEntry(f"entry {frame.index}: kind {frame.kind:#x}, which this build does not know")
         self._position += frame.size
         self.applied_index = frame.index
         return results
@@ -141,6 +175,8 @@ class LogMachine:
             sync_policy=entry_pb2.SyncPolicy.Name(self._sync_policy),
             next_producer_id=self.producers.next_producer_id,
             topics=self.topics.states(),
+            membership=self.membership,
+            log_start=self.log_start,
         )
         # protobuf merges what is written one after another, so an unchanged producer's bytes are used again.
         return b"".join([head.SerializeToString(deterministic=True), *self.producers.fragments()])
@@ -191,6 +227,8 @@ class LogMachine:
                 return self._open_producer(operation.open_producer.producer_id)
             case "set_sync_policy":
                 return self._set_sync_policy(operation.set_sync_policy.policy)
+            case "move_log_start":
+                return self._move_log_start(operation.move_log_start)
             case _:
                 raise UnknownEntry(f"entry {entry.index}: an operation that this build does not know")
 
@@ -265,6 +303,16 @@ class LogMachine:
             return refused
         producer = self.producers.open(producer_id)
         return ProducerOpened(producer.producer_id, producer.epoch)
+
+    def _move_log_start(self, move: entry_pb2.MoveLogStart) -> LogStartMoved | Refused:
+        if not self.log_start < move.raft_index <= self._active.base:
+            problem = (
+                f"log start: expected {self.log_start + 1} to {self._active.base}, got {move.raft_index}"
+            )
+            return Refused(Reason.BAD_REQUEST, problem)
+        self.log_start = move.raft_index
+        self.topics.move_starts(move.topics)
+        return LogStartMoved(move.raft_index)
 
     def _set_sync_policy(self, policy: int) -> PolicySet | Refused:
         if policy not in entry_pb2.SyncPolicy.values():

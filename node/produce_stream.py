@@ -20,7 +20,7 @@ import grpc
 from quorumlog.node.call import Call, parse
 from quorumlog.node.producing import Begun, Producing
 from quorumlog.node.reasons import Reason, Refusal
-from quorumlog.node.routing import FORWARDED, Router, translated
+from quorumlog.node.routing import Router, translated
 from quorumlog.node.signals import Signal
 from quorumlog.proto import service_pb2
 from quorumlog.raft.engine import Engine, Role
@@ -44,8 +44,8 @@ class ProduceStreams:
         self._producing = producing
         self._router = router
         self._connect_s = connect_s
-        self._pipelines: set[_Pipeline] = set()
-        self._relays: set[_Relay] = set()
+        self._pipelines: dict[_Pipeline, None] = {}  # in order of arrival
+        self._relays: dict[_Relay, None] = {}
         engine.on_role.append(self._on_role)
 
     async def run(self, call: Call) -> None:
@@ -55,11 +55,11 @@ class ProduceStreams:
             await self._relay(channel, call)
             return
         pipeline = _Pipeline(self._producing, call)
-        self._pipelines.add(pipeline)
+        self._pipelines[pipeline] = None
         try:
             await pipeline.run()
         finally:
-            self._pipelines.discard(pipeline)
+            self._pipelines.pop(pipeline, None)
 
     def stop(self) -> None:
         """Read nothing more; what was read is answered, then each call ends with SHUTTING_DOWN."""
@@ -70,11 +70,11 @@ class ProduceStreams:
 
     async def _relay(self, channel: grpc.aio.Channel, call: Call) -> None:
         relay = _Relay(channel, call, self._engine.leader_id, self._router)
-        self._relays.add(relay)
+        self._relays[relay] = None
         try:
             await relay.run()
         finally:
-            self._relays.discard(relay)
+            self._relays.pop(relay, None)
 
     def _on_role(self, role: Role, term: int, leader_id: str | None) -> None:
         if role is not Role.LEADER:
@@ -159,7 +159,7 @@ class _Pipeline:
                 while not self._window.has_room(len(raw)):
                     await self._answered.wait(self._answered.count)
                 request = parse(service_pb2.ProduceRequest, raw)
-                begun = self._producing.begin(request, self._producing.timeout_s(request))
+                begun = self._producing.begin(request, self._producing.timeout_s(request), self._call)
                 waiting = _Waiting(begun, len(raw))
                 self._window.add(waiting, 1)
                 self._waiting.put_nowait(waiting)
@@ -192,7 +192,7 @@ class _Relay:
         self._call = call
         timeout = call.context.time_remaining()
         method: StreamCallable = channel.stream_stream(METHOD)
-        self._leader = method(timeout=timeout, metadata=FORWARDED)
+        self._leader = method(timeout=timeout, metadata=call.forwarding)
         self._sent = 0
         self._answered = 0
         self._sender: asyncio.Task[None] | None = None

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quorumlog.node.call import Call
 from quorumlog.node.commands import only_result
 from quorumlog.node.config import Limits
 from quorumlog.node.errors import failure_for, refused_for
@@ -54,12 +55,12 @@ class Producing:
         self._reader = reader
         self._limits = limits
 
-    async def produce(self, request: service_pb2.ProduceRequest, left_s: float) -> bytes:
+    async def produce(self, request: service_pb2.ProduceRequest, left_s: float, call: Call) -> bytes:
         """Return the serialized ProduceResponse. A request of one batch fails as a whole: raises why."""
         timeout_s = min(left_s, self.timeout_s(request))
         if len(request.batches) != 1:
-            return await self.finish(self.begin(request, timeout_s))
-        committed = await self._engine.propose(self._proposal(request.batches[0]), timeout_s)
+            return await self.finish(self.begin(request, timeout_s, call))
+        committed = await self._engine.propose(self._proposal(request.batches[0], call), timeout_s)
         result = _result(committed)
         return service_pb2.ProduceResponse(
             results=[result], correlation=request.correlation, sync_policy=_policy(committed.sync_policy)
@@ -69,7 +70,7 @@ class Producing:
         """Return how long the request may take."""
         return request.timeout_ms / 1000 if request.timeout_ms else self._limits.produce_timeout_s
 
-    def begin(self, request: service_pb2.ProduceRequest, timeout_s: float) -> Begun:
+    def begin(self, request: service_pb2.ProduceRequest, timeout_s: float, call: Call) -> Begun:
         """Check the batches and put those in order on their way. Raises Refusal for the request as a whole.
 
         Tasks begin in the order of their making, so requests begun one after another are proposed in order.
@@ -80,7 +81,7 @@ class Producing:
         outcomes: list[asyncio.Task[Committed] | Exception] = []
         for batch in request.batches:
             try:
-                proposal = self._proposal(batch)
+                proposal = self._proposal(batch, call)
             except (Refusal, ValueError) as error:  # ValueError: BatchError
                 outcomes.append(error)
             else:
@@ -107,7 +108,8 @@ class Producing:
             results=results, correlation=begun.correlation, sync_policy=_policy(policy)
         ).SerializeToString()
 
-    def _proposal(self, batch: service_pb2.TopicBatch) -> Proposal:
+    def _proposal(self, batch: service_pb2.TopicBatch, call: Call) -> Proposal:
+        call.require(batch.topic)
         place = self._reader.place(batch.topic, batch.partition)
         header = batch.header
         body = batch.body  # protobuf makes the bytes object here: ask once

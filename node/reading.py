@@ -17,7 +17,7 @@ from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.topics import Partition, Topic, check_name
 from quorumlog.proto import service_pb2
 from quorumlog.proto.checksum import crc32c
-from quorumlog.storage.errors import Damaged
+from quorumlog.storage.errors import Damaged, OutOfLog
 from quorumlog.storage.log import Log
 from quorumlog.storage.view import BatchRow
 
@@ -86,21 +86,38 @@ class Reader:
             raise Refusal(
                 Reason.UNKNOWN_TOPIC, f"topic {place.topic.name} was deleted", topic=place.topic.name
             )
-        earliest, latest = place.partition.start_offset, place.partition.next_offset
-        if not earliest <= offset <= latest:
-            problem = (
-                f"{place.topic.name}/{place.number}: offset: expected {earliest} to {latest}, got {offset}"
-            )
-            raise Refusal(Reason.OFFSET_OUT_OF_RANGE, problem, earliest=earliest, latest=latest)
+        if not place.partition.start_offset <= offset <= place.partition.next_offset:
+            raise self._out_of_range(place, offset)
+
+    def earliest(self, place: Place) -> int:
+        """Return the first offset that can be read here. Raises Damaged.
+
+        After a log began anew it may lie above what was agreed upon as of then, for a moment.
+        """
+        return max(place.partition.start_offset, self._machine.views.earliest_offset(*place.key))
 
     def select(self, place: Place, offset: int, max_bytes: int) -> list[Located]:
-        """Return the batches from the one that holds `offset` on; none at the tail."""
+        """Return the batches from the one that holds `offset` on; none at the tail.
+
+        Raises Refusal, where they are gone, or Damaged.
+        """
         if offset >= place.partition.next_offset:
             return []
-        return list(self._machine.views.rows(*place.key, offset, max_bytes, MAX_BATCHES))
+        selected = list(self._machine.views.rows(*place.key, offset, max_bytes, MAX_BATCHES))
+        if not selected:
+            raise self._out_of_range(place, offset)  # what was agreed upon is not all that is gone here
+        return selected
+
+    def _out_of_range(self, place: Place, offset: int) -> Refusal:
+        earliest, latest = self.earliest(place), place.partition.next_offset
+        problem = f"{place.topic.name}/{place.number}: offset: expected {earliest} to {latest}, got {offset}"
+        return Refusal(Reason.OFFSET_OUT_OF_RANGE, problem, earliest=earliest, latest=latest)
 
     async def message(self, place: Place, selected: Sequence[Located]) -> bytes:
-        """Return a serialized FetchResponse with these batches. Raises Damaged."""
+        """Return a serialized FetchResponse with these batches.
+
+        Raises Refusal, where they have gone since, or Damaged.
+        """
         tail = service_pb2.FetchResponse(
             high_watermark=place.partition.next_offset,
             start_offset=place.partition.start_offset,
@@ -111,7 +128,10 @@ class Reader:
         if is_recent and size <= _INLINE_BYTES and len(selected) <= _INLINE_BATCHES:
             return self._assemble(selected, tail)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._assemble, selected, tail)
+        try:
+            return await loop.run_in_executor(self._executor, self._assemble, selected, tail)
+        except OutOfLog as error:  # retention was faster
+            raise self._out_of_range(place, selected[0][1].base_offset) from error
 
     def _assemble(self, selected: Sequence[Located], tail: bytes) -> bytes:
         pieces: list[bytes] = []

@@ -51,5 +51,14 @@ class PolicySet:
     policy: int
 
 
-OperationResult: TypeAlias = Appended | TopicCreated | TopicDeleted | ProducerOpened | PolicySet
+@dataclass(frozen=True, slots=True)
+class LogStartMoved:
+    """Entries before `raft_index` are not readable any more."""
+
+    raft_index: int
+
+
+OperationResult: TypeAlias = (
+    Appended | TopicCreated | TopicDeleted | ProducerOpened | PolicySet | LogStartMoved
+)
 CommandResult: TypeAlias = tuple[OperationResult, ...] | Refused

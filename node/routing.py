@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 import grpc
 
-from quorumlog.node.call import NO_FORWARD, Call
+from quorumlog.node.call import Call
 from quorumlog.node.channels import Channels
-from quorumlog.node.errors import TRY_AGAIN, Metadata, Relayed, relayed
+from quorumlog.node.errors import TRY_AGAIN, Relayed, relayed
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.signals import Signal
 from quorumlog.raft.engine import Engine, Role
@@ -33,8 +33,6 @@ _PAUSE_S = 0.02
 _CONNECT_S = 0.1
 
 UnaryCallable: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
-
-FORWARDED: Metadata = ((NO_FORWARD, "1"),)
 
 
 class _Place(enum.Enum):
@@ -140,7 +138,7 @@ class Router:
             )
         method: UnaryCallable = channel.unary_unary(write.method)
         try:
-            return bytes(await method(write.raw, timeout=left_s, metadata=FORWARDED))
+            return bytes(await method(write.raw, timeout=left_s, metadata=write.call.forwarding))
         except grpc.aio.AioRpcError as error:
             raise translated(error, address) from error
 

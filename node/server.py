@@ -1,7 +1,8 @@
 """One node: its parts put together, started in order, and stopped in order.
 
     start   data directory -> log -> state machine -> engine -> gRPC server -> SERVING
-    stop    NOT_SERVING -> streams end, calls under way finish -> engine (sync, close) -> exit
+    stop    leadership handed over -> NOT_SERVING -> streams end, calls under way finish -> engine (sync,
+            close) -> exit
 
 `build` makes everything that can fail for a reason of its own; `Node.start` opens the doors.
 """
@@ -13,60 +14,53 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from grpc_reflection.v1alpha import reflection
 
 from quorumlog.node import cluster_service, log_service, topics_service
+from quorumlog.node.access import Guard
 from quorumlog.node.call import LEADER
-from quorumlog.node.channels import MESSAGE_BYTES_MAX, Channels
+from quorumlog.node.channels import Channels
 from quorumlog.node.cluster_service import ClusterService
 from quorumlog.node.config import Config
 from quorumlog.node.consistency import Freshness
 from quorumlog.node.consuming import Consuming
 from quorumlog.node.directory import NodeDirectory, open_directory
 from quorumlog.node.errors import Metadata
+from quorumlog.node.grants import Grants
 from quorumlog.node.health import SERVICE_NAME as HEALTH_NAME
 from quorumlog.node.health import Health
+from quorumlog.node.listening import open_port
 from quorumlog.node.log_service import LogService
 from quorumlog.node.machine import LogMachine
+from quorumlog.node.outbound import Outbound, cut_connection
 from quorumlog.node.produce_stream import ProduceStreams
 from quorumlog.node.producing import Producing
 from quorumlog.node.reading import Reader
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.routing import Router
 from quorumlog.node.tails import Tails
-from quorumlog.node.tls import peer_contexts
+from quorumlog.node.tls import Certificates
 from quorumlog.node.topics_service import TopicsService
 from quorumlog.node.values import Address
 from quorumlog.raft.engine import Engine, EngineConfig
+from quorumlog.raft.errors import NotLeader, TransferFailed
 from quorumlog.raft.hardstate import HardState
+from quorumlog.raft.retention import RetentionLimits
 from quorumlog.storage.files import OsFiles
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
-from quorumlog.storage.views import Views
 
 logger = logging.getLogger(__name__)
 
 # Bodies are read away from the loop: a cold disk takes milliseconds. More threads share one interpreter.
 _READ_THREADS = 2
+# A stop waits so long for another leader: with one that is level it takes a few round trips, and where none
+# is, an election after the stop is no worse.
+_HAND_OVER_S = 1.0
 # A write waits for a leader as long as two elections in a row may take.
 _ELECTIONS = 2
-
-_SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # Two nodes given the same port are a mistake, which the kernel shall report and not balance.
-    ("grpc.so_reuseport", 0),
-    # Nodes ping each other every second (channels.py); a client may, too.
-    ("grpc.http2.min_ping_interval_without_data_ms", 500),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # A client that vanished without a word is noticed, and its calls end.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # A connection without calls is not kept for ever: ten thousand of them would be.
-    ("grpc.max_connection_idle_ms", 600_000),
-)
 
 MakeEngine = Callable[[Config, LogMachine, Log, NodeDirectory, Address], Engine]
 
@@ -74,7 +68,8 @@ MakeEngine = Callable[[Config, LogMachine, Log, NodeDirectory, Address], Engine]
 class Door:
     """call.Gate: open until the node stops; every answer says who leads, where that is known."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, outbound: Outbound) -> None:
+        self.outbound = outbound
         self._engine = engine
         self._open = True
 
@@ -91,6 +86,16 @@ class Door:
         """See Gate."""
         address = self._engine.leader_client_address
         return ((LEADER, f"{self._engine.leader_id} {address}"),) if address is not None else ()
+
+
+class Members:
+    """Who takes part: what the engine says, once there is one. The server is made before it."""
+
+    engine: Engine | None = None
+
+    def has(self, node_id: str) -> bool:
+        """Whether a node is a member, or a learner, now."""
+        return self.engine is not None and node_id in self.engine.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class Node:
     def __init__(self, config: Config, parts: Parts, client_address: Address) -> None:
         self._config = config
         self._parts = parts
+        self._sweeping: asyncio.Task[None] | None = None
         self.client_address = client_address  # advertised
 
     @property
@@ -125,29 +131,50 @@ class Node:
         await self._parts.health.start()
         await self._parts.engine.start()
         await self._parts.grpc_server.start()
+        self._sweeping = asyncio.ensure_future(self._parts.door.outbound.sweep())
         await self._parts.health.serving()
         logger.info("serving clients at %s, peers at %s", self.client_address, self.peer_address)
 
     async def stop(self) -> None:
-        """Stop accepting, let calls finish within the grace, end streams, then sync and close the log."""
+        """Hand over, stop accepting, let calls finish within the grace, then sync and close the log."""
         logger.info("stopping")
         parts = self._parts
+        await self._hand_over()
         parts.door.close()
         await parts.health.stop()
         parts.consuming.stop()
         parts.streams.stop()
         await parts.grpc_server.stop(self._config.limits.shutdown_grace_s)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await parts.channels.close()
         await parts.engine.stop()
         parts.readers.shutdown()
         logger.info("stopped")
 
+    async def _hand_over(self) -> None:
+        """Let another node lead before this one goes: writes then pause for a moment, not for an election."""
+        engine = self._parts.engine
+        if not engine.is_leader or len(engine.members) < 2:
+            return
+        try:
+            leader_id = await engine.transfer_leadership(None, _HAND_OVER_S)
+        except (NotLeader, TransferFailed) as error:
+            logger.info("stopping without a successor: %s", error)
+        else:
+            logger.info("%s leads now", leader_id)
+
 
 def make_engine(
-    config: Config, machine: LogMachine, log: Log, directory: NodeDirectory, client_address: Address
+    config: Config,
+    machine: LogMachine,
+    log: Log,
+    directory: NodeDirectory,
+    client_address: Address,
+    *,
+    certificates: Certificates | None,
 ) -> Engine:
     """Return the replicating engine of this node; it is not started."""
-    accept, dial = peer_contexts(config.tls) if config.tls is not None else (None, None)
     hard_state = HardState(OsFiles(), directory.group / "term", log_is_empty=log.last_index == 0)
     engine_config = EngineConfig(
         node_id=config.node_id,
@@ -159,38 +186,44 @@ def make_engine(
         election_timeout_s_min=config.raft.election_timeout_s_min,
         election_timeout_s_max=config.raft.election_timeout_s_max,
         heartbeat_s=config.raft.heartbeat_s,
-        server_tls=accept,
-        client_tls=dial,
+        retention=RetentionLimits(config.log.retention_bytes, config.log.retention_age_s),
+        scrub_bytes_per_s=config.log.scrub_bytes_per_s,
+        scrub_period_s=config.log.scrub_period_s,
+        tls=certificates,
     )
     return Engine(engine_config, log, machine, hard_state)
 
 
-async def build(config: Config, make: MakeEngine = make_engine) -> Node:
+async def build(config: Config, make: MakeEngine | None = None) -> Node:
     """Open the data and put a node together; the client port is bound, nothing is served yet.
+
+    `make` gives another engine than the replicating one.
 
     Raises DirectoryRefused, storage.errors.StorageError, raft.errors.DamagedHardState, ConfigError, OSError.
     """
-    server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=config.limits.concurrent_calls)
-    client_address = _bind(server, config)
+    certificates = None
+    if config.tls is not None:
+        certificates = Certificates(config.tls, config.cluster, config.node_id)
+    members = Members()
+    grants = Grants(config.grants)
+    guard = Guard(config.cluster, grants, members.has) if certificates is not None else None
+    server, port = open_port(config, guard, certificates)
+    advertised = config.client.advertised
+    client_address = advertised.with_port(port) if advertised.port == 0 else advertised
     directory = open_directory(config.data, config.node_id, config.cluster)
     log = _open_log(config, directory)
     try:
-        machine = LogMachine(Views(log))
+        machine = LogMachine(log.views)  # those that the log tells of what is dropped or replaced
+        make = make or partial(make_engine, certificates=certificates)
         engine = make(config, machine, log, directory, client_address)
+        members.engine = engine
     except BaseException:
         log.close()
         raise
-    return Node(config, _assemble(config, server, engine, machine, log, client_address), client_address)
-
-
-def _bind(server: grpc.aio.Server, config: Config) -> Address:
-    """Bind the client port; return the advertised address, in which a port 0 has become the real one."""
-    listen, advertised = config.client.listen, config.client.advertised
-    try:
-        port = server.add_insecure_port(str(listen))
-    except RuntimeError as error:
-        raise OSError(f"client.listen: {listen} cannot be bound: {error}") from error
-    return advertised.with_port(port) if advertised.port == 0 else advertised
+    outbound = Outbound(config.limits.write_timeout_s, partial(cut_connection, port=port))
+    channels = Channels(certificates.channel_credentials if certificates is not None else None)
+    parts = _assemble(config, server, engine, machine, log, client_address, channels, outbound)
+    return Node(config, parts, client_address)
 
 
 def _open_log(config: Config, directory: NodeDirectory) -> Log:
@@ -205,17 +238,19 @@ def _assemble(
     machine: LogMachine,
     log: Log,
     client_address: Address,
+    channels: Channels,
+    outbound: Outbound,
 ) -> Parts:
-    channels, tails, door, health = Channels(), Tails(), Door(engine), Health(engine)
+    tails, door, health = Tails(), Door(engine, outbound), Health(engine)
     readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read")
     reader = Reader(machine, log, readers)
-    freshness = Freshness(engine)
     leader_wait_s = _ELECTIONS * config.raft.election_timeout_s_max
+    freshness = Freshness(engine, leader_wait_s)
     timeout_s = config.limits.produce_timeout_s
     router = Router(engine, channels, leader_wait_s)
     producing = Producing(engine, machine, reader, config.limits)
     streams = ProduceStreams(engine, producing, router, leader_wait_s)
-    consuming = Consuming(machine, reader, freshness, tails)
+    consuming = Consuming(machine, reader, freshness, tails, outbound)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
     services = (
         LogService(engine, router, producing, streams, consuming, timeout_s),

@@ -59,16 +59,30 @@ _TABLE = (
     Setting("raft.heartbeat", parse_duration, "100ms", "how often a leader is heard at least"),
     Setting("log.segment_bytes", parse_size, "64MiB", "a leader begins a new segment at this size"),
     Setting("log.segment_entries", parse_count, "100000", "or at this many entries"),
+    Setting(
+        "log.retention_bytes", parse_size, None, "keep at least so much of the newest (default: everything)"
+    ),
+    Setting("log.retention_age", parse_duration, None, "keep records at least so long (default: for ever)"),
+    Setting("log.scrub_mb_per_s", parse_count, "4", "how fast sealed segments are checked, MB/s; 0: never"),
+    Setting("log.scrub_period", parse_duration, "24h", "how often all of them are checked at most"),
     Setting("limits.record_bytes", parse_size, "1MiB", "largest record"),
     Setting("limits.batch_bytes", parse_size, "8MiB", "largest batch body"),
     Setting("limits.concurrent_calls", parse_count, "4096", "calls under way at once, streams included"),
+    Setting("limits.connections", parse_count, "2048", "connections of clients at once"),
+    Setting(
+        "limits.write_timeout", parse_duration, "30s", "a reader that takes nothing for so long is dropped"
+    ),
     Setting("limits.produce_timeout", parse_duration, "10s", "for a write that names no deadline"),
     Setting("limits.shutdown_grace", parse_duration, "5s", "how long calls may finish after SIGTERM"),
-    Setting("tls.certificate", parse_text, None, "PEM file: certificate for the peer connections"),
+    Setting("tls.certificate", parse_text, None, "PEM file: this node's certificate, for both ports"),
     Setting("tls.key", parse_text, None, "PEM file: its private key"),
     Setting(
-        "tls.authority", parse_text, None, "PEM file: the authority that signed every node's certificate"
+        "tls.authority",
+        parse_text,
+        None,
+        "PEM file: the authority that signed the certificates of all nodes and clients",
     ),
+    Setting("authorization.grants", parse_text, None, "TOML file: which clients may do what (needs tls)"),
     Setting("logging.level", parse_text, "info", "debug, info, warning or error; goes to stderr"),
 )
 

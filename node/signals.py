@@ -10,16 +10,16 @@ import asyncio
 
 
 class Signal:
-    """Fired when something changed; wakes everyone who waits."""
+    """Fired when something changed; wakes everyone who waits, first come, first served."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
 
     def fire(self) -> None:
         """Wake all waiters."""
         self.count += 1
-        waiters, self._waiters = self._waiters, set()
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -29,12 +29,12 @@ class Signal:
         if self.count != seen:
             return True
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter
         except TimeoutError:
             return False
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
         return True

@@ -61,6 +61,12 @@ class Topics:
     def __iter__(self) -> Iterator[Topic]:
         return iter(self._by_id.values())
 
+    def keys(self) -> Iterator[tuple[int, int]]:
+        """Yield topic id and number of every partition."""
+        for topic in self:
+            for number in range(len(topic.partitions)):
+                yield topic.topic_id, number
+
     def with_id(self, topic_id: int) -> Topic | None:
         """Return the topic, or None where it never was or has been deleted."""
         return self._by_id.get(topic_id)
@@ -105,13 +111,27 @@ class Topics:
         return topic
 
     def load(self, states: Iterable[entry_pb2.TopicState]) -> None:
-        """Take the topics of a snapshot, in place of what is here."""
+        """Take the topics of a snapshot, in place of what is here.
+
+        A topic that stays is the same object: readers that wait at its end hold it.
+        """
+        before = dict(self._by_id)
         self._by_id.clear()
         self._by_name.clear()
         self._partition_count = 0
         for state in states:
-            partitions = [Partition(each.start_offset, each.next_offset) for each in state.partitions]
-            self._add(Topic(state.topic_id, state.name, state.created_ms, partitions))
+            topic = before.get(state.topic_id) or Topic(state.topic_id, state.name, state.created_ms, [])
+            topic.partitions = [Partition(each.start_offset, each.next_offset) for each in state.partitions]
+            self._add(topic)
+
+    def move_starts(self, starts: Iterable[entry_pb2.TopicStart]) -> None:
+        """What stands before these offsets is not readable any more; a start never goes back."""
+        for each in starts:
+            topic = self._by_id.get(each.topic_id)
+            if topic is not None:  # else it was deleted meanwhile
+                for partition, start in zip(topic.partitions, each.start_offsets, strict=False):
+                    assert start <= partition.next_offset, f"topic {each.topic_id}: {start} for {partition}"
+                    partition.start_offset = max(partition.start_offset, start)
 
     def states(self) -> list[entry_pb2.TopicState]:
         """Return what a snapshot holds of the topics, ascending by id."""

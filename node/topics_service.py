@@ -55,6 +55,7 @@ class TopicsService:
     async def create(self, raw: bytes, call: Call) -> bytes:
         """Create a topic and describe it."""
         request = parse(service_pb2.CreateTopicRequest, raw)
+        call.require(request.name)
         _check_creation(request)
 
         async def apply(left_s: float) -> bytes:
@@ -72,6 +73,7 @@ class TopicsService:
     async def delete(self, raw: bytes, call: Call) -> bytes:
         """Delete a topic; the answer describes what is gone."""
         request = parse(service_pb2.DeleteTopicRequest, raw)
+        call.require(request.name)
 
         async def apply(left_s: float) -> bytes:
             topic = self._reader.topic(request.name)
@@ -86,17 +88,25 @@ class TopicsService:
     async def describe(self, raw: bytes, call: Call) -> bytes:
         """Describe a topic as this node has it."""
         request = parse(service_pb2.DescribeTopicRequest, raw)
-        await self._freshness.applied(request.min_raft_index, call)
+        call.require(request.name)
+        await self._fresh(request, call)
         return _answer(describe(self._reader.topic(request.name)), self._machine.applied_index)
 
     async def list(self, raw: bytes, call: Call) -> bytes:
         """Describe all topics as this node has them."""
         request = parse(service_pb2.ListTopicsRequest, raw)
-        await self._freshness.applied(request.min_raft_index, call)
-        topics = [describe(topic) for topic in self._machine.topics.by_name()]
+        await self._fresh(request, call)
+        topics = [describe(topic) for topic in self._machine.topics.by_name() if call.sees(topic.name)]
         return service_pb2.ListTopicsResponse(
             topics=topics, applied_index=self._machine.applied_index
         ).SerializeToString()
+
+    async def _fresh(
+        self, request: service_pb2.DescribeTopicRequest | service_pb2.ListTopicsRequest, call: Call
+    ) -> None:
+        # min_raft_index is older than consistency, and was always waited for.
+        await self._freshness.applied(request.min_raft_index, call)
+        await self._freshness.reached(request.consistency, request.min_raft_index, call)
 
     async def _submit(
         self, method: str, raw: bytes, call: Call, apply: Callable[[float], Awaitable[bytes]]

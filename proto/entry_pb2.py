@@ -25,41 +25,49 @@ _sym_db = _symbol_database.Default()
 from quorumlog.proto import batch_pb2 as quorumlog_dot_proto_dot_batch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquorumlog/proto/entry.proto\x12\x0cquorumlog.v1\x1a\x1bquorumlog/proto/batch.proto\"^\n\x0b\x45ntryHeader\x12\x0f\n\x07time_ms\x18\x01 \x01(\x12\x12\x15\n\rfeature_level\x18\x02 \x01(\r\x12\'\n\x08\x63ommands\x18\x03 \x03(\x0b\x32\x15.quorumlog.v1.Command\"6\n\x07\x43ommand\x12+\n\noperations\x18\x01 \x03(\x0b\x32\x17.quorumlog.v1.Operation\"\x93\x02\n\tOperation\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.quorumlog.v1.AppendH\x00\x12\x31\n\x0c\x63reate_topic\x18\x02 \x01(\x0b\x32\x19.quorumlog.v1.CreateTopicH\x00\x12\x31\n\x0c\x64\x65lete_topic\x18\x03 \x01(\x0b\x32\x19.quorumlog.v1.DeleteTopicH\x00\x12\x33\n\ropen_producer\x18\x04 \x01(\x0b\x32\x1a.quorumlog.v1.OpenProducerH\x00\x12\x36\n\x0fset_sync_policy\x18\x05 \x01(\x0b\x32\x1b.quorumlog.v1.SetSyncPolicyH\x00\x42\x0b\n\toperation\"W\n\x06\x41ppend\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12(\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x19.quorumlog.v1.BatchHeader\"/\n\x0b\x43reateTopic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\"\x1f\n\x0b\x44\x65leteTopic\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"#\n\x0cOpenProducer\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\"9\n\rSetSyncPolicy\x12(\n\x06policy\x18\x01 \x01(\x0e\x32\x18.quorumlog.v1.SyncPolicy\"\x82\x02\n\rStateSnapshot\x12\x12\n\nraft_index\x18\x01 \x01(\x04\x12\x0f\n\x07time_ms\x18\x02 \x01(\x12\x12\x15\n\rfeature_level\x18\x03 \x01(\r\x12-\n\x0bsync_policy\x18\x04 \x01(\x0e\x32\x18.quorumlog.v1.SyncPolicy\x12\x18\n\x10next_producer_id\x18\x05 \x01(\x04\x12(\n\x06topics\x18\x06 \x03(\x0b\x32\x18.quorumlog.v1.TopicState\x12.\n\tproducers\x18\x07 \x03(\x0b\x32\x1b.quorumlog.v1.ProducerState\x12\x12\n\nmembership\x18\x08 \x01(\x0c\"r\n\nTopicState\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\npartitions\x18\x03 \x03(\x0b\x32\x1c.quorumlog.v1.PartitionState\x12\x12\n\ncreated_ms\x18\x04 \x01(\x12\";\n\x0ePartitionState\x12\x14\n\x0cstart_offset\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\"b\n\rProducerState\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12-\n\x07streams\x18\x03 \x03(\x0b\x32\x1c.quorumlog.v1.ProducerStream\"\x88\x01\n\x0eProducerStream\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x15\n\rnext_sequence\x18\x03 \x01(\r\x12+\n\x06recent\x18\x04 \x03(\x0b\x32\x1b.quorumlog.v1.ProducedBatch\x12\r\n\x05\x65poch\x18\x05 \x01(\r\"j\n\rProducedBatch\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04\x12\x0f\n\x07time_ms\x18\x04 \x01(\x12\x12\x12\n\nraft_index\x18\x05 \x01(\x04*=\n\nSyncPolicy\x12\x0f\n\x0bSYNC_ALWAYS\x10\x00\x12\x11\n\rSYNC_INTERVAL\x10\x01\x12\x0b\n\x07SYNC_OS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bquorumlog/proto/entry.proto\x12\x0cquorumlog.v1\x1a\x1bquorumlog/proto/batch.proto\"^\n\x0b\x45ntryHeader\x12\x0f\n\x07time_ms\x18\x01 \x01(\x12\x12\x15\n\rfeature_level\x18\x02 \x01(\r\x12\'\n\x08\x63ommands\x18\x03 \x03(\x0b\x32\x15.quorumlog.v1.Command\"6\n\x07\x43ommand\x12+\n\noperations\x18\x01 \x03(\x0b\x32\x17.quorumlog.v1.Operation\"\xc9\x02\n\tOperation\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.quorumlog.v1.AppendH\x00\x12\x31\n\x0c\x63reate_topic\x18\x02 \x01(\x0b\x32\x19.quorumlog.v1.CreateTopicH\x00\x12\x31\n\x0c\x64\x65lete_topic\x18\x03 \x01(\x0b\x32\x19.quorumlog.v1.DeleteTopicH\x00\x12\x33\n\ropen_producer\x18\x04 \x01(\x0b\x32\x1a.quorumlog.v1.OpenProducerH\x00\x12\x36\n\x0fset_sync_policy\x18\x05 \x01(\x0b\x32\x1b.quorumlog.v1.SetSyncPolicyH\x00\x12\x34\n\x0emove_log_start\x18\x06 \x01(\x0b\x32\x1a.quorumlog.v1.MoveLogStartH\x00\x42\x0b\n\toperation\"W\n\x06\x41ppend\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12(\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x19.quorumlog.v1.BatchHeader\"/\n\x0b\x43reateTopic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\"\x1f\n\x0b\x44\x65leteTopic\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"#\n\x0cOpenProducer\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\"9\n\rSetSyncPolicy\x12(\n\x06policy\x18\x01 \x01(\x0e\x32\x18.quorumlog.v1.SyncPolicy\"L\n\x0cMoveLogStart\x12\x12\n\nraft_index\x18\x01 \x01(\x04\x12(\n\x06topics\x18\x02 \x03(\x0b\x32\x18.quorumlog.v1.TopicStart\"5\n\nTopicStart\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x15\n\rstart_offsets\x18\x02 \x03(\x04\"3\n\nMembership\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.quorumlog.v1.Member\"V\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\x0c\x12\x0f\n\x07learner\x18\x04 \x01(\x08\"\x95\x02\n\rStateSnapshot\x12\x12\n\nraft_index\x18\x01 \x01(\x04\x12\x0f\n\x07time_ms\x18\x02 \x01(\x12\x12\x15\n\rfeature_level\x18\x03 \x01(\r\x12-\n\x0bsync_policy\x18\x04 \x01(\x0e\x32\x18.quorumlog.v1.SyncPolicy\x12\x18\n\x10next_producer_id\x18\x05 \x01(\x04\x12(\n\x06topics\x18\x06 \x03(\x0b\x32\x18.quorumlog.v1.TopicState\x12.\n\tproducers\x18\x07 \x03(\x0b\x32\x1b.quorumlog.v1.ProducerState\x12\x12\n\nmembership\x18\x08 \x01(\x0c\x12\x11\n\tlog_start\x18\t \x01(\x04\"r\n\nTopicState\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\npartitions\x18\x03 \x03(\x0b\x32\x1c.quorumlog.v1.PartitionState\x12\x12\n\ncreated_ms\x18\x04 \x01(\x12\";\n\x0ePartitionState\x12\x14\n\x0cstart_offset\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\"b\n\rProducerState\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12-\n\x07streams\x18\x03 \x03(\x0b\x32\x1c.quorumlog.v1.ProducerStream\"\x88\x01\n\x0eProducerStream\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x15\n\rnext_sequence\x18\x03 \x01(\r\x12+\n\x06recent\x18\x04 \x03(\x0b\x32\x1b.quorumlog.v1.ProducedBatch\x12\r\n\x05\x65poch\x18\x05 \x01(\r\"j\n\rProducedBatch\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04\x12\x0f\n\x07time_ms\x18\x04 \x01(\x12\x12\x12\n\nraft_index\x18\x05 \x01(\x04*=\n\nSyncPolicy\x12\x0f\n\x0bSYNC_ALWAYS\x10\x00\x12\x11\n\rSYNC_INTERVAL\x10\x01\x12\x0b\n\x07SYNC_OS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quorumlog.proto.entry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SYNCPOLICY']._serialized_start=1556
-  _globals['_SYNCPOLICY']._serialized_end=1617
+  _globals['_SYNCPOLICY']._serialized_start=1903
+  _globals['_SYNCPOLICY']._serialized_end=1964
   _globals['_ENTRYHEADER']._serialized_start=74
   _globals['_ENTRYHEADER']._serialized_end=168
   _globals['_COMMAND']._serialized_start=170
   _globals['_COMMAND']._serialized_end=224
   _globals['_OPERATION']._serialized_start=227
-  _globals['_OPERATION']._serialized_end=502
-  _globals['_APPEND']._serialized_start=504
-  _globals['_APPEND']._serialized_end=591
-  _globals['_CREATETOPIC']._serialized_start=593
-  _globals['_CREATETOPIC']._serialized_end=640
-  _globals['_DELETETOPIC']._serialized_start=642
-  _globals['_DELETETOPIC']._serialized_end=673
-  _globals['_OPENPRODUCER']._serialized_start=675
-  _globals['_OPENPRODUCER']._serialized_end=710
-  _globals['_SETSYNCPOLICY']._serialized_start=712
-  _globals['_SETSYNCPOLICY']._serialized_end=769
-  _globals['_STATESNAPSHOT']._serialized_start=772
-  _globals['_STATESNAPSHOT']._serialized_end=1030
-  _globals['_TOPICSTATE']._serialized_start=1032
-  _globals['_TOPICSTATE']._serialized_end=1146
-  _globals['_PARTITIONSTATE']._serialized_start=1148
-  _globals['_PARTITIONSTATE']._serialized_end=1207
-  _globals['_PRODUCERSTATE']._serialized_start=1209
-  _globals['_PRODUCERSTATE']._serialized_end=1307
-  _globals['_PRODUCERSTREAM']._serialized_start=1310
-  _globals['_PRODUCERSTREAM']._serialized_end=1446
-  _globals['_PRODUCEDBATCH']._serialized_start=1448
-  _globals['_PRODUCEDBATCH']._serialized_end=1554
+  _globals['_OPERATION']._serialized_end=556
+  _globals['_APPEND']._serialized_start=558
+  _globals['_APPEND']._serialized_end=645
+  _globals['_CREATETOPIC']._serialized_start=647
+  _globals['_CREATETOPIC']._serialized_end=694
+  _globals['_DELETETOPIC']._serialized_start=696
+  _globals['_DELETETOPIC']._serialized_end=727
+  _globals['_OPENPRODUCER']._serialized_start=729
+  _globals['_OPENPRODUCER']._serialized_end=764
+  _globals['_SETSYNCPOLICY']._serialized_start=766
+  _globals['_SETSYNCPOLICY']._serialized_end=823
+  _globals['_MOVELOGSTART']._serialized_start=825
+  _globals['_MOVELOGSTART']._serialized_end=901
+  _globals['_TOPICSTART']._serialized_start=903
+  _globals['_TOPICSTART']._serialized_end=956
+  _globals['_MEMBERSHIP']._serialized_start=958
+  _globals['_MEMBERSHIP']._serialized_end=1009
+  _globals['_MEMBER']._serialized_start=1011
+  _globals['_MEMBER']._serialized_end=1097
+  _globals['_STATESNAPSHOT']._serialized_start=1100
+  _globals['_STATESNAPSHOT']._serialized_end=1377
+  _globals['_TOPICSTATE']._serialized_start=1379
+  _globals['_TOPICSTATE']._serialized_end=1493
+  _globals['_PARTITIONSTATE']._serialized_start=1495
+  _globals['_PARTITIONSTATE']._serialized_end=1554
+  _globals['_PRODUCERSTATE']._serialized_start=1556
+  _globals['_PRODUCERSTATE']._serialized_end=1654
+  _globals['_PRODUCERSTREAM']._serialized_start=1657
+  _globals['_PRODUCERSTREAM']._serialized_end=1793
+  _globals['_PRODUCEDBATCH']._serialized_start=1795
+  _globals['_PRODUCEDBATCH']._serialized_end=1901
 # @@protoc_insertion_point(module_scope)

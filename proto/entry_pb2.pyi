@@ -34,18 +34,20 @@ class Command(_message.Message):
     def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ...) -> None: ...
 
 class Operation(_message.Message):
-    __slots__ = ("append", "create_topic", "delete_topic", "open_producer", "set_sync_policy")
+    __slots__ = ("append", "create_topic", "delete_topic", "open_producer", "set_sync_policy", "move_log_start")
     APPEND_FIELD_NUMBER: _ClassVar[int]
     CREATE_TOPIC_FIELD_NUMBER: _ClassVar[int]
     DELETE_TOPIC_FIELD_NUMBER: _ClassVar[int]
     OPEN_PRODUCER_FIELD_NUMBER: _ClassVar[int]
     SET_SYNC_POLICY_FIELD_NUMBER: _ClassVar[int]
+    MOVE_LOG_START_FIELD_NUMBER: _ClassVar[int]
     append: Append
     create_topic: CreateTopic
     delete_topic: DeleteTopic
     open_producer: OpenProducer
     set_sync_policy: SetSyncPolicy
-    def __init__(self, append: _Optional[_Union[Append, _Mapping]] = ..., create_topic: _Optional[_Union[CreateTopic, _Mapping]] = ..., delete_topic: _Optional[_Union[DeleteTopic, _Mapping]] = ..., open_producer: _Optional[_Union[OpenProducer, _Mapping]] = ..., set_sync_policy: _Optional[_Union[SetSyncPolicy, _Mapping]] = ...) -> None: ...
+    move_log_start: MoveLogStart
+    def __init__(self, append: _Optional[_Union[Append, _Mapping]] = ..., create_topic: _Optional[_Union[CreateTopic, _Mapping]] = ..., delete_topic: _Optional[_Union[DeleteTopic, _Mapping]] = ..., open_producer: _Optional[_Union[OpenProducer, _Mapping]] = ..., set_sync_policy: _Optional[_Union[SetSyncPolicy, _Mapping]] = ..., move_log_start: _Optional[_Union[MoveLogStart, _Mapping]] = ...) -> None: ...
 
 class Append(_message.Message):
     __slots__ = ("topic_id", "partition", "batch")
@@ -83,8 +85,42 @@ class SetSyncPolicy(_message.Message):
     policy: SyncPolicy
     def __init__(self, policy: _Optional[_Union[SyncPolicy, str]] = ...) -> None: ...
 
+class MoveLogStart(_message.Message):
+    __slots__ = ("raft_index", "topics")
+    RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    raft_index: int
+    topics: _containers.RepeatedCompositeFieldContainer[TopicStart]
+    def __init__(self, raft_index: _Optional[int] = ..., topics: _Optional[_Iterable[_Union[TopicStart, _Mapping]]] = ...) -> None: ...
+
+class TopicStart(_message.Message):
+    __slots__ = ("topic_id", "start_offsets")
+    TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
+    START_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    topic_id: int
+    start_offsets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, topic_id: _Optional[int] = ..., start_offsets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Membership(_message.Message):
+    __slots__ = ("members",)
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("node_id", "peer_address", "directory_id", "learner")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_ID_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    peer_address: str
+    directory_id: bytes
+    learner: bool
+    def __init__(self, node_id: _Optional[str] = ..., peer_address: _Optional[str] = ..., directory_id: _Optional[bytes] = ..., learner: bool = ...) -> None: ...
+
 class StateSnapshot(_message.Message):
-    __slots__ = ("raft_index", "time_ms", "feature_level", "sync_policy", "next_producer_id", "topics", "producers", "membership")
+    __slots__ = ("raft_index", "time_ms", "feature_level", "sync_policy", "next_producer_id", "topics", "producers", "membership", "log_start")
     RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +129,7 @@ class StateSnapshot(_message.Message):
     TOPICS_FIELD_NUMBER: _ClassVar[int]
     PRODUCERS_FIELD_NUMBER: _ClassVar[int]
     MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
+    LOG_START_FIELD_NUMBER: _ClassVar[int]
     raft_index: int
     time_ms: int
     feature_level: int
@@ -101,7 +138,8 @@ class StateSnapshot(_message.Message):
     topics: _containers.RepeatedCompositeFieldContainer[TopicState]
     producers: _containers.RepeatedCompositeFieldContainer[ProducerState]
     membership: bytes
-    def __init__(self, raft_index: _Optional[int] = ..., time_ms: _Optional[int] = ..., feature_level: _Optional[int] = ..., sync_policy: _Optional[_Union[SyncPolicy, str]] = ..., next_producer_id: _Optional[int] = ..., topics: _Optional[_Iterable[_Union[TopicState, _Mapping]]] = ..., producers: _Optional[_Iterable[_Union[ProducerState, _Mapping]]] = ..., membership: _Optional[bytes] = ...) -> None: ...
+    log_start: int
+    def __init__(self, raft_index: _Optional[int] = ..., time_ms: _Optional[int] = ..., feature_level: _Optional[int] = ..., sync_policy: _Optional[_Union[SyncPolicy, str]] = ..., next_producer_id: _Optional[int] = ..., topics: _Optional[_Iterable[_Union[TopicState, _Mapping]]] = ..., producers: _Optional[_Iterable[_Union[ProducerState, _Mapping]]] = ..., membership: _Optional[bytes] = ..., log_start: _Optional[int] = ...) -> None: ...
 
 class TopicState(_message.Message):
     __slots__ = ("topic_id", "name", "partitions", "created_ms")

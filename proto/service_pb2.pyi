@@ -218,18 +218,22 @@ class DeleteTopicRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class DescribeTopicRequest(_message.Message):
-    __slots__ = ("name", "min_raft_index")
+    __slots__ = ("name", "min_raft_index", "consistency")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MIN_RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     name: str
     min_raft_index: int
-    def __init__(self, name: _Optional[str] = ..., min_raft_index: _Optional[int] = ...) -> None: ...
+    consistency: Consistency
+    def __init__(self, name: _Optional[str] = ..., min_raft_index: _Optional[int] = ..., consistency: _Optional[_Union[Consistency, str]] = ...) -> None: ...
 
 class ListTopicsRequest(_message.Message):
-    __slots__ = ("min_raft_index",)
+    __slots__ = ("min_raft_index", "consistency")
     MIN_RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     min_raft_index: int
-    def __init__(self, min_raft_index: _Optional[int] = ...) -> None: ...
+    consistency: Consistency
+    def __init__(self, min_raft_index: _Optional[int] = ..., consistency: _Optional[_Union[Consistency, str]] = ...) -> None: ...
 
 class TopicResponse(_message.Message):
     __slots__ = ("topic", "raft_index")
@@ -292,7 +296,7 @@ class StatusResponse(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., sync_policy: _Optional[_Union[_entry_pb2.SyncPolicy, str]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms")
+    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms", "members", "not_voting")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -312,6 +316,8 @@ class NodeStatus(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    NOT_VOTING_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     client_address: str
     peer_address: str
@@ -331,21 +337,25 @@ class NodeStatus(_message.Message):
     version: str
     uptime_ms: int
     alarms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+    members: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Member]
+    not_voting: str
+    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., not_voting: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("node_id", "connected", "state", "match_index", "lag")
+    __slots__ = ("node_id", "connected", "state", "match_index", "lag", "refused")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     connected: bool
     state: str
     match_index: int
     lag: int
-    def __init__(self, node_id: _Optional[str] = ..., connected: bool = ..., state: _Optional[str] = ..., match_index: _Optional[int] = ..., lag: _Optional[int] = ...) -> None: ...
+    refused: str
+    def __init__(self, node_id: _Optional[str] = ..., connected: bool = ..., state: _Optional[str] = ..., match_index: _Optional[int] = ..., lag: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
 
 class SetSyncPolicyRequest(_message.Message):
     __slots__ = ("policy",)
@@ -358,3 +368,83 @@ class SetSyncPolicyResponse(_message.Message):
     RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
     raft_index: int
     def __init__(self, raft_index: _Optional[int] = ...) -> None: ...
+
+class AddMemberRequest(_message.Message):
+    __slots__ = ("node_id", "peer_address", "timeout_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    peer_address: str
+    timeout_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., peer_address: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class RemoveMemberRequest(_message.Message):
+    __slots__ = ("node_id", "timeout_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    timeout_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class MembersResponse(_message.Message):
+    __slots__ = ("members", "raft_index")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Member]
+    raft_index: int
+    def __init__(self, members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., raft_index: _Optional[int] = ...) -> None: ...
+
+class TransferLeadershipRequest(_message.Message):
+    __slots__ = ("target", "timeout_ms")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    timeout_ms: int
+    def __init__(self, target: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class TransferLeadershipResponse(_message.Message):
+    __slots__ = ("leader_id", "term")
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    leader_id: str
+    term: int
+    def __init__(self, leader_id: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...
+
+class CheckStopRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+
+class CheckStopResponse(_message.Message):
+    __slots__ = ("safe", "reason")
+    SAFE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    safe: bool
+    reason: str
+    def __init__(self, safe: bool = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SumSegmentsRequest(_message.Message):
+    __slots__ = ("first_base", "bytes_per_second")
+    FIRST_BASE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    first_base: int
+    bytes_per_second: int
+    def __init__(self, first_base: _Optional[int] = ..., bytes_per_second: _Optional[int] = ...) -> None: ...
+
+class SegmentSum(_message.Message):
+    __slots__ = ("base", "last_index", "bytes", "crc32c", "chain", "error")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    base: int
+    last_index: int
+    bytes: int
+    crc32c: int
+    chain: int
+    error: str
+    def __init__(self, base: _Optional[int] = ..., last_index: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32c: _Optional[int] = ..., chain: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...

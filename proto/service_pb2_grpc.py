@@ -537,6 +537,31 @@ class ClusterStub(object):
                 request_serializer=quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyRequest.SerializeToString,
                 response_deserializer=quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyResponse.FromString,
                 _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/quorumlog.v1.Cluster/AddMember',
+                request_serializer=quorumlog_dot_proto_dot_service__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=quorumlog_dot_proto_dot_service__pb2.MembersResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/quorumlog.v1.Cluster/RemoveMember',
+                request_serializer=quorumlog_dot_proto_dot_service__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=quorumlog_dot_proto_dot_service__pb2.MembersResponse.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/quorumlog.v1.Cluster/TransferLeadership',
+                request_serializer=quorumlog_dot_proto_dot_service__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=quorumlog_dot_proto_dot_service__pb2.TransferLeadershipResponse.FromString,
+                _registered_method=True)
+        self.CheckStop = channel.unary_unary(
+                '/quorumlog.v1.Cluster/CheckStop',
+                request_serializer=quorumlog_dot_proto_dot_service__pb2.CheckStopRequest.SerializeToString,
+                response_deserializer=quorumlog_dot_proto_dot_service__pb2.CheckStopResponse.FromString,
+                _registered_method=True)
+        self.SumSegments = channel.unary_stream(
+                '/quorumlog.v1.Cluster/SumSegments',
+                request_serializer=quorumlog_dot_proto_dot_service__pb2.SumSegmentsRequest.SerializeToString,
+                response_deserializer=quorumlog_dot_proto_dot_service__pb2.SegmentSum.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer(object):
@@ -556,6 +581,41 @@ class ClusterServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddMember(self, request, context):
+        """Adds a node, as a learner until it has caught up; returns when it is a full member. Forwarded to the leader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a node; a leader that is to be removed hands over first. Forwarded to the leader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Hands leadership over; returns when the other one leads, or says why it does not. Forwarded to the leader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckStop(self, request, context):
+        """Is it safe to stop this node now? Forwarded to the leader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SumSegments(self, request, context):
+        """Reads this node's sealed segments from the disk, verifies them and sums them up, one by one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -568,6 +628,31 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.SetSyncPolicy,
                     request_deserializer=quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyRequest.FromString,
                     response_serializer=quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=quorumlog_dot_proto_dot_service__pb2.AddMemberRequest.FromString,
+                    response_serializer=quorumlog_dot_proto_dot_service__pb2.MembersResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=quorumlog_dot_proto_dot_service__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=quorumlog_dot_proto_dot_service__pb2.MembersResponse.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=quorumlog_dot_proto_dot_service__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=quorumlog_dot_proto_dot_service__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'CheckStop': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckStop,
+                    request_deserializer=quorumlog_dot_proto_dot_service__pb2.CheckStopRequest.FromString,
+                    response_serializer=quorumlog_dot_proto_dot_service__pb2.CheckStopResponse.SerializeToString,
+            ),
+            'SumSegments': grpc.unary_stream_rpc_method_handler(
+                    servicer.SumSegments,
+                    request_deserializer=quorumlog_dot_proto_dot_service__pb2.SumSegmentsRequest.FromString,
+                    response_serializer=quorumlog_dot_proto_dot_service__pb2.SegmentSum.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -624,6 +709,141 @@ class Cluster(object):
             '/quorumlog.v1.Cluster/SetSyncPolicy',
             quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyRequest.SerializeToString,
             quorumlog_dot_proto_dot_service__pb2.SetSyncPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumlog.v1.Cluster/AddMember',
+            quorumlog_dot_proto_dot_service__pb2.AddMemberRequest.SerializeToString,
+            quorumlog_dot_proto_dot_service__pb2.MembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumlog.v1.Cluster/RemoveMember',
+            quorumlog_dot_proto_dot_service__pb2.RemoveMemberRequest.SerializeToString,
+            quorumlog_dot_proto_dot_service__pb2.MembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumlog.v1.Cluster/TransferLeadership',
+            quorumlog_dot_proto_dot_service__pb2.TransferLeadershipRequest.SerializeToString,
+            quorumlog_dot_proto_dot_service__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckStop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumlog.v1.Cluster/CheckStop',
+            quorumlog_dot_proto_dot_service__pb2.CheckStopRequest.SerializeToString,
+            quorumlog_dot_proto_dot_service__pb2.CheckStopResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SumSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quorumlog.v1.Cluster/SumSegments',
+            quorumlog_dot_proto_dot_service__pb2.SumSegmentsRequest.SerializeToString,
+            quorumlog_dot_proto_dot_service__pb2.SegmentSum.FromString,
             options,
             channel_credentials,
             insecure,

@@ -15,6 +15,8 @@ How the parts fit, from the outside in:
     leader      what is sent to whom and what of the answers counts; progress: what is known of one peer
     follower    what is claimed about durability; admission: what of a leader's message may reach the engine
     proposals   commands on their way: group commit, bounds, outcomes
+    election    asking before a term is raised; reads, transfer, membership, changes: what their names say
+    snapshots   the state for a follower that lacks what is gone; retention: what goes, and when
     syncing     what makes entries durable; sealing: views and states of finished segments
     journal     the log as the engine sees it; hardstate: term and vote on disk
     core        pysyncobj, tamed; the one file that touches its internals
@@ -23,7 +25,5 @@ How the parts fit, from the outside in:
 The words leader, follower, candidate, term, commit and apply are Raft's. A session is one connection between
 two members; a claim is a follower's "my log is yours up to here"; durable means that fdatasync has returned.
 
-Left out for now, with their seams: pre-vote, leadership transfer and the read index (rounds are numbered
-and echoed already), snapshot install (the stub before the first entry carries term and chain), membership
-changes (an entry kind is reserved). docs/raft.md goes through the hazards of the engine one by one.
+docs/raft.md goes through the hazards of the engine one by one.
 """

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from quorumlog.storage.errors import Damaged
 from quorumlog.storage.frame import Frame
 
 
@@ -67,9 +68,10 @@ def admit(
     if previous_index < commit_index:
         kept = frames[commit_index - previous_index :]
         for frame in frames[: commit_index - previous_index]:
-            known = log.term_at(frame.index)
+            known = term_or_none(log, frame.index)
             assert known is None or known == frame.term, (
-                f"committed entry {frame.index}: {known} != {frame.term}"
+                f"committed entry {frame.index} is of term {known} here and of {frame.term} at the leader: "
+                "a power loss under a weak sync policy took it from a majority"
             )
         previous_index, previous_term, frames = commit_index, _present(log, commit_index), kept
         verified = max(verified, commit_index)
@@ -84,6 +86,14 @@ def admit(
     conflict = frames[0].index if frames and frames[0].index <= log.last_index else None
     assert conflict is None or conflict > commit_index, f"would truncate committed entry {conflict}"
     return Admitted(previous_index, previous_term, frames, conflict, min(leader_commit, verified))
+
+
+def term_or_none(log: LogView, index: int) -> int | None:
+    """Its term, where that can be said: the index of a damaged segment may be lost, too."""
+    try:
+        return log.term_at(index)
+    except Damaged:
+        return None
 
 
 def _present(log: LogView, index: int) -> int:

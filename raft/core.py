@@ -10,7 +10,7 @@ belongs to which log index. `Core` takes the rest away from it (docs/raft.md tel
     __deleteEntriesFrom             never: what conflicts is truncated before delivery
     __doApplyCommand, __parseChangeClusterRequest, __loadDumpFile    never: they unpickle
     __tryLogCompaction              nothing: the log is its own snapshot
-    __connectedToAnyone             a node without peers, or with a session to one
+    __connectedToAnyone             asked before every candidacy: only where pre-vote or a transfer wants one
 
     module-level name               instead
     createJournal                   ours, found by conf.journalFile
@@ -23,7 +23,7 @@ belongs to which log index. `Core` takes the rest away from it (docs/raft.md tel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Protocol
 
 import pysyncobj.syncobj as syncobj_module
@@ -36,13 +36,14 @@ VERSION: Final = "0.3.17"
 CONTRACT: Final = {
     "attributes": (
         "raftState", "raftCurrentTerm", "votedForNodeId", "raftLeader", "raftCommitIndex", "raftLastApplied",
-        "raftMatchIndex", "newAppendEntriesTime", "commandsWaitingCommit", "connectedNodes",
+        "raftMatchIndex", "raftNextIndex", "lastResponseTime", "otherNodes", "raftElectionDeadline",
+        "newAppendEntriesTime", "commandsWaitingCommit",
     ),
     "overridden": (
         "getEntries", "sendAppendEntries", "applyLogEntries", "deleteEntriesFrom", "doApplyCommand",
         "parseChangeClusterRequest", "loadDumpFile", "tryLogCompaction", "connectedToAnyone",
     ),
-    "called": ("onMessageReceived", "onNodeConnected", "onNodeDisconnected"),
+    "called": ("onMessageReceived", "generateRaftTimeout"),
     "module": ("createJournal", "createPoller", "PIPE_NOTIFIER_ENABLED", "monotonicTime", "random"),
 }  # fmt: skip
 
@@ -160,7 +161,7 @@ class Core(SyncObj):  # type: ignore[misc]
     def __init__(
         self,
         node_id: str,
-        peer_ids: Sequence[str],
+        peer_ids: Collection[str],
         journal: CoreJournal,
         delegate: CoreDelegate,
         *,
@@ -168,15 +169,15 @@ class Core(SyncObj):  # type: ignore[misc]
         election_timeout_s_max: float,
         heartbeat_s: float,
     ) -> None:
-        ordinals = {name: number for number, name in enumerate(sorted([node_id, *peer_ids]))}
-        self._peers = {name: PeerNode(name, ordinals[name]) for name in peer_ids}
+        self._peers: dict[str, PeerNode] = {}
         self._delegate = delegate
         self._journal = journal
+        self._may_stand = False
         name = f"{node_id}/{id(self)}"
         _journals[name] = journal
         super().__init__(
-            PeerNode(node_id, ordinals[node_id]),
-            list(self._peers.values()),
+            self._peer(node_id),
+            [self._peer(name) for name in sorted(peer_ids)],
             conf=SyncObjConf(
                 autoTick=False,
                 journalFile=name,
@@ -222,7 +223,18 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def match_index(self, peer_id: str) -> int:
         """What the engine counts for a peer."""
-        return int(self._SyncObj__raftMatchIndex.get(self._peers[peer_id], 0))
+        return int(self._SyncObj__raftMatchIndex.get(self._peer(peer_id), 0))
+
+    @property
+    def election_due(self) -> bool:
+        """Has no leader been heard for an election timeout, without a candidacy being wanted already?"""
+        passed = self._SyncObj__raftElectionDeadline < syncobj_module.monotonicTime()
+        return self.role != LEADER and passed and not self._may_stand
+
+    @property
+    def wants_to_stand(self) -> bool:
+        """Will the engine stand at its next tick?"""
+        return self._may_stand and self.role != LEADER
 
     # What it is told -------------------------------------------------------------------------
 
@@ -244,17 +256,53 @@ class Core(SyncObj):  # type: ignore[misc]
         waiting = self._SyncObj__commandsWaitingCommit.pop(index, ())
         return list(waiting)
 
-    def connected(self, peer_id: str) -> None:
-        self._SyncObj__onNodeConnected(self._peers[peer_id])
+    def forget_waiting_before(self, index: int) -> None:
+        """Entries before `index` will never be applied here one by one: nobody waits for them any more."""
+        waiting = self._SyncObj__commandsWaitingCommit
+        for key in [key for key in waiting if key < index]:
+            del waiting[key]
 
-    def disconnected(self, peer_id: str) -> None:
-        self._SyncObj__onNodeDisconnected(self._peers[peer_id])
+    def set_voters(self, peer_ids: Iterable[str]) -> None:
+        """Those whose votes and copies make a majority, together with this node."""
+        nodes = {self._peer(name) for name in peer_ids}
+        known: set[PeerNode] = self._SyncObj__otherNodes
+        for node in known - nodes:
+            for table in (self._SyncObj__raftMatchIndex, self._SyncObj__raftNextIndex):
+                table.pop(node, None)
+        for node in nodes - known:
+            self._SyncObj__raftMatchIndex[node] = 0
+            self._SyncObj__raftNextIndex[node] = 0
+            self._SyncObj__lastResponseTime[node] = syncobj_module.monotonicTime()
+        self._SyncObj__otherNodes: set[PeerNode] = nodes
+
+    def stand(self) -> None:
+        """Become a candidate at the next tick, unless a leader is heard before."""
+        self._SyncObj__raftElectionDeadline = 0.0
+        self._may_stand = True
+
+    def stand_now(self) -> None:
+        """Become a candidate in this call: what is already on its way from the leader must not prevent it."""
+        self.stand()
+        self.doTick()
+
+    def postpone_election(self, part: float = 1.0) -> None:
+        """Look again whether there is a leader after that part of a (random) election timeout."""
+        self._may_stand = False
+        delay = part * self._SyncObj__generateRaftTimeout()
+        self._SyncObj__raftElectionDeadline = syncobj_module.monotonicTime() + delay
+
+    def hasten_election(self, low_s: float, high_s: float) -> None:
+        """Look whether there is a leader not later than in so many seconds."""
+        soon = syncobj_module.monotonicTime() + syncobj_module.random.uniform(low_s, high_s)
+        self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
 
     def deliver(self, peer_id: str, message: dict[str, Any]) -> None:
         """Hand over an admitted message."""
         assert message["type"] in DELIVERABLE, message["type"]
         assert "transmission" not in message
-        self._SyncObj__onMessageReceived(self._peers[peer_id], message)
+        if message["type"] in ("append_entries", "request_vote"):
+            self._may_stand = False  # there is a leader, or a candidate of a later term
+        self._SyncObj__onMessageReceived(self._peer(peer_id), message)
 
     def adopt_term(self, term: int, peer_id: str) -> None:
         """Raise the term without a vote: a request that cannot be granted does just that."""
@@ -269,6 +317,12 @@ class Core(SyncObj):  # type: ignore[misc]
         self._applyCommand(command, callback)
         while self._journal[-1][1] == last:  # it does nothing where its clock jumps between two looks at it
             self._checkCommandsToApply()
+
+    def _peer(self, name: str) -> PeerNode:
+        """One object per name, for good: the engine's tables are keyed by it."""
+        if name not in self._peers:
+            self._peers[name] = PeerNode(name, len(self._peers))
+        return self._peers[name]
 
     # Overrides -------------------------------------------------------------------------------
 
@@ -307,7 +361,8 @@ class Core(SyncObj):  # type: ignore[misc]
         pass
 
     def _SyncObj__connectedToAnyone(self) -> bool:
-        return not self._peers or bool(self._SyncObj__connectedNodes)
+        may_stand, self._may_stand = self._may_stand, False
+        return may_stand
 
 
 SUCCESS: Final = FAIL_REASON.SUCCESS

@@ -8,35 +8,41 @@ What only a bug or a broken disk can cause ends the process at once, with an exi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from quorumlog.proto.checksum import Buffer
+from quorumlog.proto.entry_pb2 import Member
 from quorumlog.proto.peer_pb2 import Hello, PeerMessage
 from quorumlog.raft.errors import (
     EXIT_BUG,
     EXIT_DAMAGED,
-    EXIT_NO_SPACE,
     EXIT_SYNC_FAILED,
+    WHEN_DAMAGED,
+    MembershipRefused,
     NotLeader,
+    OutcomeUnknown,
     RaftError,
 )
 from quorumlog.raft.hardstate import HardState
+from quorumlog.raft.interfaces import Standing
 from quorumlog.raft.machine import Machine
 from quorumlog.raft.proposal import Committed, Proposal
 from quorumlog.raft.proposals import Outcome
 from quorumlog.raft.replica import Fatal, Leadership, Replica, ReplicaConfig
-from quorumlog.raft.transport import Transport, TransportConfig
-from quorumlog.storage.errors import Damaged, NoSpace, SyncFailed
+from quorumlog.raft.retention import KEEP_EVERYTHING, RetentionLimits
+from quorumlog.raft.scrubbing import DAY_S, ScrubStatus
+from quorumlog.raft.transport import PeerTls, Transport, TransportConfig
+from quorumlog.storage.errors import Damaged, SyncFailed
 from quorumlog.storage.frame import BadFrame
 from quorumlog.storage.log import Log
 
@@ -44,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 TICK_S: Final = (
     0.02  # how late an election or a heartbeat may be; 50 idle ticks a second cost about 0.3 % of a core
+)
+REFUSED: Final = (
+    "REFUSED"  # alarm: a member refuses this node (its directory, or it was removed); the log says why
 )
 DRAIN_S: Final = 5.0  # how long a stop waits for what is under way
 
@@ -64,7 +73,7 @@ class EngineConfig:
     """One member. Addresses are host:port; times are seconds."""
 
     node_id: str
-    members: Mapping[str, str]  # node id -> peer address, this node included
+    members: Mapping[str, str]  # node id -> peer address, this node included; until the log says otherwise
     cluster_id: bytes  # 16 bytes
     directory_id: bytes  # 16 bytes
     listen: str  # for peers
@@ -73,8 +82,10 @@ class EngineConfig:
     election_timeout_s_min: float = 0.4
     election_timeout_s_max: float = 0.8
     heartbeat_s: float = 0.1
-    server_tls: ssl.SSLContext | None = None
-    client_tls: ssl.SSLContext | None = None
+    retention: RetentionLimits = KEEP_EVERYTHING
+    scrub_bytes_per_s: int = 0  # 0: sealed files are checked only when they are read
+    scrub_period_s: float = DAY_S
+    tls: PeerTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ class PeerState:
     client_address: str | None  # as it said in its last Hello
     state: str  # probe | replicate | snapshot; empty where this node does not lead
     match_index: int
+    refused: str = ""  # why it was refused a session when it came last; empty: it was not
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +118,10 @@ class EngineStatus:
     log_bytes: int
     segments: int
     alarms: Sequence[str]
+    scrub: ScrubStatus
 
 
+_Change = Callable[[float, Callable[[Outcome], None]], None]
 _Work = tuple[Callable[[], None], Callable[[BaseException | None], None]]
 
 
@@ -162,15 +176,19 @@ class Engine:
         self.machine = machine
         self.on_applied: list[Callable[[], None]] = []
         self.on_role: list[Callable[[Role, int, str | None], None]] = []
+        self._looks: list[Callable[[], None]] = []  # at what callers wait for
+        self.on_voting: list[Callable[[], None]] = []  # why_not_voting is another
+        self._why_not_voting: str | None = None
+        self._why_refused = ""  # what a peer said last when it refused this node; empty: none does
         self._loop = asyncio.get_running_loop()
         self._fatal = fatal or _exit
         self._client_addresses: dict[str, str] = {}
         self._connected: set[str] = set()
+        self._heard: set[str] = set()  # who has said something by the session that there is
         self._tick_scheduled = False
         self._ticked = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        peers = {name: address for name, address in config.members.items() if name != config.node_id}
         host, _, port = config.listen.rpartition(":")
         self._transport = Transport(
             TransportConfig(
@@ -181,9 +199,7 @@ class Engine:
                 config.client_address,
                 host.strip("[]"),
                 int(port),
-                peers,
-                config.server_tls,
-                config.client_tls,
+                config.tls,
             ),
             self,
         )
@@ -193,10 +209,14 @@ class Engine:
         self.replica = Replica(
             ReplicaConfig(
                 config.node_id,
-                tuple(sorted(peers)),
+                config.directory_id,
+                config.members,
                 config.election_timeout_s_min,
                 config.election_timeout_s_max,
                 config.heartbeat_s,
+                config.retention,
+                config.scrub_bytes_per_s,
+                config.scrub_period_s,
             ),
             log,
             hard_state,
@@ -210,6 +230,7 @@ class Engine:
             wake_after=self._wake_after,
         )
         self.replica.on_applied.append(self._tell_applied)
+        self.on_alarms: list[Callable[[], None]] = self.replica.alarms.on_change
         self.replica.on_leadership.append(self._tell_leadership)
 
     # Life ------------------------------------------------------------------------------------
@@ -243,9 +264,125 @@ class Engine:
         Raises NotProposed (NotLeader, Busy, NoSpace, Dropped, Stopping): surely not applied;
         OutcomeUnknown: the time passed, or leadership was lost, after others may have got it.
         """
-        landed: asyncio.Future[Committed] = self._loop.create_future()
+        committed: Committed = await self._outcome_of(
+            lambda resolve: self.replica.propose(proposal, timeout_s, resolve)
+        )
+        return committed
 
-        def resolve(outcome: Outcome) -> None:
+    async def wait_applied(self, index: int, timeout_s: float) -> None:
+        """Return when entry `index` is applied here. Raises TimeoutError."""
+        await self._until(lambda: self.applied_index >= index, self._loop.time() + timeout_s)
+
+    async def read_index(self, timeout_s: float) -> int:
+        """Return an index that covers all that was acknowledged before the call: apply it before reading.
+
+        Raises NotConfirmed where no majority confirms within the time who leads, Busy.
+        """
+        index: int = await self._outcome_of(lambda resolve: self.replica.read_index(timeout_s, resolve))
+        return index
+
+    async def transfer_leadership(self, target: str | None, timeout_s: float) -> str:
+        """Hand leadership to `target` (None: the voter that is furthest); return the new leader's id.
+
+        Raises NotLeader, TransferFailed.
+        """
+        deadline = self._loop.time() + timeout_s
+
+        def is_ready() -> bool:
+            # Whoever was named may not have said its first word to a new leader; any other does without it.
+            return not self._is_settling and (target is None or not self.replica.is_listening)
+
+        with contextlib.suppress(TimeoutError):  # then the replica says why not
+            await self._until(is_ready, deadline)
+        left_s = deadline - self._loop.time()
+        leader_id: str = await self._outcome_of(
+            lambda resolve: self.replica.transfer(target, left_s, resolve)
+        )
+        return leader_id
+
+    async def add_member(self, node_id: str, peer_address: str, timeout_s: float) -> int:
+        """Add a node; return the raft index that made it a full member, when that is applied here.
+
+        Raises NotLeader, MembershipRefused, Busy; OutcomeUnknown where the time passed before: it may still
+        become one, and asking again waits on.
+        """
+        deadline = self._loop.time() + timeout_s
+        await self._change(partial(self.replica.add_member, node_id, peer_address), deadline)
+
+        def is_settled() -> bool:
+            current = self.replica.members.current
+            member = current.members.get(node_id)
+            return current.index <= self.applied_index and (member is None or not member.learner)
+
+        try:
+            await self._until(is_settled, deadline)
+        except TimeoutError:
+            raise OutcomeUnknown(f"{node_id} is a learner and has not caught up yet") from None
+        if node_id not in self.members:
+            raise MembershipRefused(f"{node_id} was removed meanwhile")
+        return self.replica.members.current.index
+
+    async def remove_member(self, node_id: str, timeout_s: float) -> int:
+        """Remove a node; return the raft index that did. A leader that is to go hands over first.
+
+        Raises NotLeader (with the new leader, after handing over: ask that one), MembershipRefused,
+        TransferFailed, OutcomeUnknown.
+        """
+        if node_id == self.node_id and self.is_leader and node_id in self.members:
+            await self.transfer_leadership(None, timeout_s)
+            raise self._with_address(NotLeader(self.leader_id, None, self.term))
+        deadline = self._loop.time() + timeout_s
+        return await self._change(partial(self.replica.remove_member, node_id), deadline)
+
+    def check_stop(self, node_id: str) -> tuple[bool, str]:
+        """Would the cluster go on if this node was stopped now, and why (not)? Raises NotLeader."""
+        try:
+            return self.replica.check_stop(node_id)
+        except NotLeader as error:
+            raise self._with_address(error) from None
+
+    @property
+    def _is_settling(self) -> bool:
+        """Is a leader's first entry, or a change of members that it made by itself, still on its way?"""
+        return self.role is Role.LEADER and (not self.is_leader or self.replica.is_settling)
+
+    async def _change(self, change: _Change, deadline: float) -> int:
+        """Make a change of members, when the leader has settled and knows who answers it."""
+        try:
+            await self._until(lambda: not (self._is_settling or self.replica.is_listening), deadline)
+        except TimeoutError:
+            reason = "this leader's first entry, or a change that it made by itself, is not committed in time"
+            raise MembershipRefused(reason) from None
+        left_s = deadline - self._loop.time()
+        committed: Committed = await self._outcome_of(lambda resolve: change(left_s, resolve))
+        return committed.index
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        """Look after each applied entry, and with every tick, whether the condition holds.
+
+        Raises TimeoutError.
+        """
+        if condition():
+            return
+        reached = self._loop.create_future()
+
+        def look() -> None:
+            if condition() and not reached.done():
+                reached.set_result(None)
+
+        self.on_applied.append(look)
+        self._looks.append(look)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await reached
+        finally:
+            self.on_applied.remove(look)
+            self._looks.remove(look)
+
+    async def _outcome_of(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
+        landed = self._loop.create_future()
+
+        def resolve(outcome: object) -> None:
             if landed.done():
                 return
             if isinstance(outcome, RaftError):
@@ -254,27 +391,10 @@ class Engine:
                 landed.set_result(outcome)
 
         try:
-            self.replica.propose(proposal, timeout_s, resolve)
+            ask(resolve)
         except NotLeader as error:
             raise self._with_address(error) from None
         return await landed
-
-    async def wait_applied(self, index: int, timeout_s: float) -> None:
-        """Return when entry `index` is applied here. Raises TimeoutError."""
-        if self.applied_index >= index:
-            return
-        reached = self._loop.create_future()
-
-        def look() -> None:
-            if self.applied_index >= index and not reached.done():
-                reached.set_result(None)
-
-        self.on_applied.append(look)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await reached
-        finally:
-            self.on_applied.remove(look)
 
     def _with_address(self, error: RaftError) -> RaftError:
         if isinstance(error, NotLeader) and error.leader_id is not None:
@@ -316,6 +436,16 @@ class Engine:
         return self.replica.alarms.raised
 
     @property
+    def why_not_voting(self) -> str | None:
+        """Why this node's votes and copies do not count; None: they do."""
+        reason = self.replica.why_not_voting
+        if not self._why_refused:
+            return reason
+        # A node that was removed may never have been sent that entry: only the others know.
+        refused = f"the others refuse it: {self._why_refused}"
+        return refused if reason is None else f"{reason}; {refused}"
+
+    @property
     def leader_client_address(self) -> str | None:
         """Where clients find the leader, as far as this node knows."""
         leader = self.leader_id
@@ -329,17 +459,25 @@ class Engine:
         return self._transport.address
 
     @property
+    def members(self) -> Mapping[str, Member]:
+        """Who takes part, as the newest configuration in this node's log says."""
+        return self.replica.members.current.members
+
+    @property
     def peers(self) -> dict[str, PeerState]:
         states = {}
-        for name in self.replica.config.peer_ids:
+        for name, member in self.members.items():
+            if name == self.node_id:
+                continue
             progress = self.replica.leader.progress.get(name)
             states[name] = PeerState(
                 name,
-                self.config.members[name],
+                member.peer_address,
                 name in self._connected,
                 self._client_addresses.get(name),
                 progress.state.value if progress else "",
                 progress.match if progress else 0,
+                self._transport.why_refused(name),
             )
         return states
 
@@ -359,23 +497,45 @@ class Engine:
             self.log.size_bytes,
             len(self.log.segments),
             sorted(self.alarms),
+            self.replica.scrubber.status,
         )
 
     # The transport's side (SessionListener) --------------------------------------------------
 
-    def session_opened(self, peer_id: str, session: int, hello: Hello) -> None:
+    def standing(self) -> Standing:
+        return self.replica.standing
+
+    def why_refuse(self, peer_id: str, standing: Standing) -> str | None:
+        return self.replica.why_refuse(peer_id, standing)
+
+    def session_refused(self, peer_id: str, reason: str) -> None:
+        if self._heard - {peer_id}:
+            return  # others take this node in: that one knows less than they do
+        self.alarms.add(REFUSED)
+        if self._why_refused != reason:  # it is tried again and again
+            logger.warning("%s refuses this node: %s", peer_id, reason)
+        self._why_refused = reason
+        self._wake()
+
+    def session_opened(self, peer_id: str, session: int, hello: Hello, standing: Standing) -> None:
         self._connected.add(peer_id)
+        self._heard.discard(peer_id)
         if hello.client_address:
             self._client_addresses[peer_id] = hello.client_address
-        self._guarded(lambda: self.replica.peer_connected(peer_id, session))
+        self._guarded(lambda: self.replica.peer_connected(peer_id, session, standing))
 
     def session_closed(self, peer_id: str, session: int) -> None:
         self._connected.discard(peer_id)
+        self._heard.discard(peer_id)
         self._guarded(lambda: self.replica.peer_disconnected(peer_id, session))
 
     def message_received(
         self, peer_id: str, session: int, message: PeerMessage, attachment: Buffer | None
     ) -> None:
+        if peer_id not in self._heard:  # a refusal comes before anything else would
+            self._heard.add(peer_id)
+            self._why_refused = ""
+            self.alarms.discard(REFUSED)
         self._guarded(lambda: self.replica.receive(peer_id, session, message, attachment))
 
     # Inside ----------------------------------------------------------------------------------
@@ -392,6 +552,9 @@ class Engine:
         self._tick_scheduled = False
         if not self._stopped:
             self._guarded(self.replica.tick)
+            self._note_voting()
+            for look in list(self._looks):
+                look()
             self._ticked.set()
 
     def _on_timer(self) -> None:
@@ -407,6 +570,17 @@ class Engine:
         for listener in list(self.on_role):
             listener(_ROLES[now.role], now.term, now.leader_id)
 
+    def _note_voting(self) -> None:
+        """Log why this node does not vote when that changes: it must not look like one that does."""
+        reason = self.why_not_voting
+        if reason == self._why_not_voting:
+            return
+        self._why_not_voting = reason
+        if reason is not None:
+            logger.info("this node does not vote: %s", reason)
+        for listener in list(self.on_voting):
+            listener()
+
     def _guarded(self, work: Callable[[], None]) -> None:
         """Run a piece of the replica: what escapes it, but for a peer's bad bytes, ends the process."""
         try:
@@ -414,17 +588,15 @@ class Engine:
         except BadFrame:
             raise
         except Fatal as error:
-            logger.critical("stopping at once: %s", error, exc_info=error)
+            advice = f"; {WHEN_DAMAGED}" if error.exit_code == EXIT_DAMAGED else ""
+            logger.critical("stopping at once: %s%s", error, advice, exc_info=error)
             self._fatal(error.exit_code, str(error))
         except Damaged as error:
-            logger.critical("stopping at once: %s", error)
+            logger.critical("stopping at once: %s; %s", error, WHEN_DAMAGED)
             self._fatal(EXIT_DAMAGED, str(error))
         except SyncFailed as error:
             logger.critical("stopping at once, what is on disk is not known: %s", error)
             self._fatal(EXIT_SYNC_FAILED, str(error))
-        except NoSpace as error:  # for a vote or a no-op, which cannot be refused
-            logger.critical("stopping at once, no room for what cannot wait: %s", error)
-            self._fatal(EXIT_NO_SPACE, str(error))
         except Exception as error:  # an invariant does not hold: nothing this process says can be trusted
             logger.critical("stopping at once, an invariant does not hold: %r", error, exc_info=error)
             self._fatal(EXIT_BUG, repr(error))

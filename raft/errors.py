@@ -7,6 +7,9 @@
         Busy             too much is waiting here
         NoSpace          the disk is full (storage's error, translated)
         Stopping         this node is shutting down
+        TransferFailed   leadership stays, or went to another node than was asked
+        MembershipRefused  the members cannot be changed so, or not now
+        NotConfirmed     no majority confirmed who leads: nothing can be said of the newest entries
       OutcomeUnknown   may or may not have been applied: only an idempotent repeat is safe
 
 What only a bug or a broken disk can cause ends the process, with one of the exit codes below.
@@ -15,9 +18,14 @@ What only a bug or a broken disk can cause ends the process, with one of the exi
 from __future__ import annotations
 
 EXIT_BUG = 70  # an invariant does not hold (sysexits: EX_SOFTWARE)
-EXIT_NO_SPACE = 73  # no room for a vote or a leader's first entry, which cannot be refused (EX_CANTCREAT)
 EXIT_SYNC_FAILED = 74  # fsync failed: what is on disk is not known (EX_IOERR)
 EXIT_DAMAGED = 75  # a file that a vote or a commit rests on is damaged
+
+# What to do about the last one: nothing that the node could do by itself is safe.
+WHEN_DAMAGED = (
+    "this node must not take part with what it has: remove it from the cluster, empty its data directory and "
+    "add it again (or restore the directory from a backup); the other nodes have what was acknowledged"
+)
 
 
 class RaftError(Exception):
@@ -52,6 +60,18 @@ class NoSpace(NotProposed):
 
 class Stopping(NotProposed):
     """The node is shutting down."""
+
+
+class TransferFailed(NotProposed):
+    """Leadership was not handed over; the message says why."""
+
+
+class MembershipRefused(NotProposed):
+    """The members cannot be changed so, or not now; the message says why."""
+
+
+class NotConfirmed(NotProposed):
+    """A linearizable read could not be: no majority confirmed in time who leads."""
 
 
 class OutcomeUnknown(RaftError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from quorumlog.proto import entry_pb2
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage
-from quorumlog.raft.admission import Admitted, Refused, admit
+from quorumlog.raft.admission import Admitted, Refused, admit, term_or_none
 from quorumlog.raft.alarms import Alarms
 from quorumlog.raft.core import Core
 from quorumlog.raft.interfaces import Network
@@ -46,13 +46,16 @@ class Follower:
         sessions: Mapping[str, int],
         alarms: Alarms,
         countable_index: Callable[[], int],
+        is_voter: Callable[[], bool],
     ) -> None:
+        """`is_voter`: may this directory vote?"""
         self._core = core
         self._journal = journal
         self._network = network
         self._sessions = sessions
         self._alarms = alarms
         self._countable_index = countable_index
+        self._is_voter = is_voter
         self.required_policy: int = entry_pb2.SYNC_ALWAYS  # as the leader said last
         self._claim: Claim | None = None
 
@@ -76,7 +79,7 @@ class Follower:
             frames,
         )
         if isinstance(verdict, Refused):
-            self._hear_leader(peer_id, term)
+            self.hear_leader(peer_id, term)
             self._reply(peer_id, AppendReply.RESET, verdict.hint, message.round)
             return
         if verdict.truncate_from is not None:  # first: it may make the room that is asked for next
@@ -85,7 +88,7 @@ class Follower:
         rolls = any(frame.starts_segment for frame in verdict.frames)
         size = total_size(verdict.frames)
         if verdict.frames and not self._alarms.ensure_space(size, len(verdict.frames), rolls=rolls):
-            self._hear_leader(peer_id, term)
+            self.hear_leader(peer_id, term)
             self._reply(peer_id, AppendReply.NO_SPACE, 0, message.round)
             return
         self._take(peer_id, term, verdict)
@@ -93,6 +96,12 @@ class Follower:
         claim.index = max(claim.index, verdict.verified_index)
         if message.round or self._has_news(claim):
             self._answer(claim, message.round)
+
+    def on_append_amid_install(self, peer_id: str, term: int, message: AppendEntries) -> None:
+        """The log is being replaced: hear the leader, take nothing."""
+        self.hear_leader(peer_id, term)
+        if message.round:
+            self._reply(peer_id, AppendReply.ALIVE, 0, message.round)
 
     def on_durable(self) -> None:
         """A sync has finished: answer the held-back part, if its leader still leads by that session."""
@@ -115,7 +124,7 @@ class Follower:
             claim = self._claim = Claim(peer_id, session, term)
         return claim
 
-    def _hear_leader(self, peer_id: str, term: int) -> None:
+    def hear_leader(self, peer_id: str, term: int) -> None:
         """A heartbeat to the engine: who leads, in which term; nothing of the log, nothing to commit."""
         self._core.deliver(peer_id, {"type": "append_entries", "term": term, "commit_index": 0})
 
@@ -135,10 +144,15 @@ class Follower:
 
     def _answer(self, claim: Claim, round_number: int) -> None:
         claim.answered = max(claim.answered, min(claim.index, self._countable_index()))
-        self._reply(claim.leader_id, AppendReply.MATCHED, claim.answered, round_number)
+        entry_term = term_or_none(self._journal, claim.answered) or 0
+        self._reply(claim.leader_id, AppendReply.MATCHED, claim.answered, round_number, entry_term)
 
-    def _reply(self, peer_id: str, outcome: AppendReply.Outcome, index: int, round_number: int) -> None:
-        reply = AppendReply(outcome=outcome, index=index, round=round_number)
+    def _reply(
+        self, peer_id: str, outcome: AppendReply.Outcome, index: int, round_number: int, entry_term: int = 0
+    ) -> None:
+        reply = AppendReply(
+            outcome=outcome, index=index, round=round_number, voter=self._is_voter(), entry_term=entry_term
+        )
         self._network.send(peer_id, PeerMessage(term=self._core.term, append_reply=reply))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from quorumlog.proto.checksum import Buffer
 from quorumlog.raft.core import ENGINE_NO_OP
 from quorumlog.raft.hardstate import HardState
+from quorumlog.raft.membership import Members
 from quorumlog.storage import format as layout
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.log import Log
@@ -37,15 +38,31 @@ class Journal:
     - What `add` took is readable at once; it is in the file after `flush`, durable after a sync.
     - The last `RECENT_BYTES` of frames are in memory; the recent frames are always a suffix of the log.
     - Term and vote are saved before anything is said about them (HardState).
+    - `members` follows the log: what is appended holds at once, what is truncated holds no more.
     """
 
-    def __init__(self, log: Log, hard_state: HardState) -> None:
+    def __init__(self, log: Log, hard_state: HardState, members: Members) -> None:
         self.log = log
+        self.members = members
         self._hard_state = hard_state
         self._recent: deque[Frame] = deque()
         self._recent_bytes = 0
         self._unwritten: list[Frame] = []
         self._tail = (log.last_index, log.last_term, log.last_chain)
+
+    def find_members(self, base: int, state: bytes) -> None:
+        """Take the configurations of the log from `base` on, committed or not; `state`: the one before."""
+        self.members.restore(base, state)
+        for index in self.log.indexes_of_kind(base, layout.KIND_MEMBERSHIP):
+            self.members.appended(index, bytes(self.log.read(index).payload()))
+
+    def begin_anew(self, membership: bytes) -> None:
+        """The log was replaced by an empty one, before whose start that configuration holds."""
+        assert not self._unwritten
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._tail = (self.log.last_index, self.log.last_term, self.log.last_chain)
+        self.find_members(self.log.first_index, membership)
 
     # What the sender and the applier use -----------------------------------------------------
 
@@ -117,6 +134,7 @@ class Journal:
         self.log.truncate_from(index)
         while self._recent and self._recent[-1].index >= index:
             self._recent_bytes -= self._recent.pop().size
+        self.members.truncated_from(index)
         self._tail = (self.log.last_index, self.log.last_term, self.log.last_chain)
 
     def flush(self) -> None:
@@ -185,6 +203,8 @@ class Journal:
 
     def _take(self, frame: Frame) -> None:
         self._unwritten.append(frame)
+        if frame.kind == layout.KIND_MEMBERSHIP:
+            self.members.appended(frame.index, bytes(frame.payload()))
         self._tail = (frame.index, frame.term, frame.chain)
         self._recent.append(frame)
         self._recent_bytes += frame.size

@@ -6,16 +6,22 @@ holds its entries on disk, this node's copy included, and the engine may go on c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from quorumlog.proto.checksum import Buffer
-from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage
+from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage, SnapshotReply
+from quorumlog.raft.admission import term_or_none
 from quorumlog.raft.alarms import Alarms
 from quorumlog.raft.core import Core
 from quorumlog.raft.interfaces import Network
 from quorumlog.raft.journal import Journal
 from quorumlog.raft.progress import BATCH_BYTES, Progress, State
+from quorumlog.raft.snapshots import SnapshotSender
 from quorumlog.storage.errors import Damaged
+
+logger = logging.getLogger(__name__)
 
 
 class Leader:
@@ -33,9 +39,13 @@ class Leader:
         alarms: Alarms,
         countable_index: Callable[[], int],
         required_policy: Callable[[], int],
+        clock: Callable[[], float],
+        counts: Callable[[str], bool],
     ) -> None:
+        """`counts`: is this peer a voter, by this session's directory too?"""
         self.progress: dict[str, Progress] = {}
         self.no_op_index = 0  # of the newest leadership; applied: all that was acknowledged is known here
+        self._started_at = -math.inf
         self._core = core
         self._journal = journal
         self._network = network
@@ -43,16 +53,78 @@ class Leader:
         self._alarms = alarms
         self._countable_index = countable_index
         self._required_policy = required_policy
+        self._clock = clock
+        self.counts = counts
         self._round = 0
         self._must_answer = False
+        self._is_heartbeat = False
+        self._snapshots = SnapshotSender(core, journal.log, network, alarms)
 
-    def start(self, peer_ids: Sequence[str]) -> None:
+    def start(self, peer_ids: Iterable[str]) -> None:
         """The engine has just appended the no-op of a new leadership."""
+        self._started_at = self._clock()
         self.no_op_index = self._journal.last_index
         self.progress = {peer_id: Progress(self.no_op_index - 1) for peer_id in peer_ids}
 
+    def set_peers(self, peer_ids: Collection[str]) -> None:
+        """The members have changed: learners are sent to as well as voters."""
+        for peer_id in set(self.progress) - set(peer_ids):
+            del self.progress[peer_id]
+        for peer_id in peer_ids:
+            if peer_id not in self.progress:
+                self.progress[peer_id] = Progress(self._journal.last_index)
+
     def stop(self) -> None:
         self.progress = {}
+
+    @property
+    def next_round(self) -> int:
+        """Number of the next message: an echo of this or a later one was made after now."""
+        return self._round + 1
+
+    def furthest(self) -> str | None:
+        """The voter that holds most of this log, of those that are connected."""
+        known = [(progress.match, name) for name, progress in self.progress.items() if self.counts(name)]
+        return max(known)[1] if known else None
+
+    def awaits_first_word(self, voters: Collection[str], within_s: float) -> bool:
+        """Has this leadership only begun, and is a voter that is connected not heard in it yet?"""
+        if self._clock() - self._started_at > within_s:
+            return False
+        return any(
+            progress.heard_at == -math.inf and peer_id in voters and peer_id in self._sessions
+            for peer_id, progress in self.progress.items()
+        )
+
+    def answers(self, peer_id: str, within_s: float) -> bool:
+        """Has this voter been heard so lately?"""
+        progress = self.progress.get(peer_id)
+        recent = progress is not None and progress.heard_at > self._clock() - within_s
+        return recent and self.counts(peer_id)
+
+    def is_level(self, peer_id: str) -> bool:
+        """Does it hold all that was committed at the last `mark_level`?"""
+        progress = self.progress.get(peer_id)
+        return progress is not None and progress.state is State.REPLICATE and progress.match >= progress.level
+
+    def holds(self, peer_id: str, index: int) -> bool:
+        """Does it hold this log up to that entry?"""
+        progress = self.progress.get(peer_id)
+        return progress is not None and progress.match >= index
+
+    def mark_level(self) -> None:
+        """With each heartbeat: whoever keeps up holds what is committed now when the next one is due."""
+        for progress in self.progress.values():
+            progress.level = self._core.commit_index
+
+    def is_majority(self, says: Callable[[Progress], bool], voters: Collection[str]) -> bool:
+        """Do more than half of the voters, this node (one of them) included, say so?"""
+        yes = 1 + sum(
+            self.counts(peer_id) and says(progress)
+            for peer_id, progress in self.progress.items()
+            if peer_id in voters
+        )
+        return 2 * yes > len(voters)
 
     def peer_connected(self, peer_id: str) -> None:
         if peer_id in self.progress:
@@ -66,17 +138,45 @@ class Leader:
         if progress is None:
             return
         progress.round_seen = max(progress.round_seen, reply.round)
+        progress.heard_at = self._clock()
+        progress.voter = reply.voter
         if reply.outcome == AppendReply.MATCHED:
-            assert reply.index <= self._journal.last_index, (
-                f"{peer_id} matched {reply.index}, beyond this log"
-            )
-            progress.matched(reply.index)
+            if self._contradicts(reply):
+                logger.error(
+                    "%s holds entries up to %d as committed that this log lost: stopping it",
+                    peer_id,
+                    reply.index,
+                )
+                progress.contradicted(min(reply.index, self._journal.last_index))
+            else:
+                progress.matched(reply.index)
         elif reply.outcome == AppendReply.NO_SPACE:
             progress.refused()
         elif reply.outcome == AppendReply.RESET:
             progress.reset(reply.index, self._journal.last_index)
         if not self._count(peer_id, progress):
             self._deliver(peer_id, success=False, index=0)  # alive: feeds check-quorum, claims nothing
+
+    def _contradicts(self, reply: AppendReply) -> bool:
+        """Does the peer hold as committed what is not in this log?
+
+        Only where a power loss under a weak sync policy took it from a majority. What that majority goes on
+        with is the truth now.
+        """
+        if reply.index > self._journal.last_index:
+            return True
+        ours = term_or_none(self._journal, reply.index)
+        return bool(ours and reply.entry_term) and ours != reply.entry_term
+
+    def on_snapshot_reply(self, peer_id: str, reply: SnapshotReply) -> None:
+        """Take an answer of this term."""
+        progress = self.progress.get(peer_id)
+        if progress is None:
+            return
+        progress.heard_at = self._clock()
+        progress.voter = reply.voter
+        self._snapshots.on_reply(peer_id, progress, reply)
+        self._deliver(peer_id, success=False, index=0)
 
     def on_durable(self) -> None:
         """A sync has finished here: count what was held back for it."""
@@ -85,6 +185,8 @@ class Leader:
 
     def _count(self, peer_id: str, progress: Progress) -> bool:
         """Tell the engine what this peer holds, up to what is durable here too. False: nothing new."""
+        if not self.counts(peer_id):
+            return False
         index = min(progress.match, self._countable_index())
         if index <= progress.counted:
             return False
@@ -93,6 +195,8 @@ class Leader:
         return True
 
     def _deliver(self, peer_id: str, *, success: bool, index: int) -> None:
+        if not self.counts(peer_id):
+            return
         message = {"type": "next_node_idx", "next_node_idx": index + 1, "reset": False, "success": success}
         self._core.deliver(peer_id, message)
 
@@ -107,14 +211,16 @@ class Leader:
             for progress in self.progress.values()
         )
 
-    def send(self, *, push_commit: bool, heartbeat: bool) -> None:
+    def send(self, *, push_commit: bool, heartbeat: bool, confirm: bool = False) -> None:
         """Send what may be sent.
 
         `push_commit`: a new commit index goes out also where there are no entries. `heartbeat`: a message
         that must be answered at once, whatever is durable there, goes to everybody, and an unanswered probe
-        is repeated. Other messages are answered only when there is something new to claim.
+        is repeated. `confirm`: the same to whoever follows, for a read that waits. Other messages are
+        answered only when there is something new to claim.
         """
-        self._must_answer = heartbeat
+        self._must_answer = heartbeat or confirm
+        self._is_heartbeat = heartbeat
         for peer_id, progress in self.progress.items():
             if heartbeat:
                 progress.repeat_probe()
@@ -122,17 +228,20 @@ class Leader:
                 self._send_to(peer_id, progress, push_commit=push_commit)
 
     def _send_to(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
-        if progress.may_probe():
-            progress.probed()
-            # A peer that is behind the log's start is asked at the start until it can be given a snapshot.
-            previous = max(progress.next, self._journal.first_index) - 1
-            self._send_append(peer_id, previous, [], 0, must_answer=True)
+        if progress.state is State.SNAPSHOT or progress.next < self._journal.first_index:
+            self._snapshots.send(peer_id, progress, heartbeat=self._is_heartbeat)
             return
         try:
-            sent = self._send_entries(peer_id, progress)
-        except Damaged as error:
+            self._send_due(peer_id, progress, push_commit=push_commit)
+        except Damaged as error:  # even the term of an entry is lost: it waits for the repair
             self._alarms.damage(error)
+
+    def _send_due(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
+        if progress.may_probe():
+            progress.probed()
+            self._send_append(peer_id, progress.next - 1, [], 0, must_answer=True)
             return
+        sent = self._send_entries(peer_id, progress)
         news = push_commit and progress.commit_sent < self._core.commit_index
         if not sent and progress.state is State.REPLICATE and (news or self._must_answer):
             self._send_append(peer_id, progress.next - 1, [], 0)
@@ -145,7 +254,11 @@ class Leader:
             and self._network.has_room(peer_id)
         ):
             previous = progress.next - 1
-            buffers, count, size = self._journal.run_from(progress.next, BATCH_BYTES)
+            try:
+                buffers, count, size = self._journal.run_from(progress.next, BATCH_BYTES)
+            except Damaged as error:  # heartbeats go on
+                self._alarms.damage(error)
+                break
             self._send_append(peer_id, previous, buffers, count)
             progress.sent(previous + count, size)
             sent = True

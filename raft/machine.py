@@ -48,3 +48,17 @@ class Machine(Protocol):
     @property
     def sync_policy(self) -> int:
         """The replicated entry_pb2.SyncPolicy: what acknowledgements are given under."""
+
+    @property
+    def log_start(self) -> int:
+        """Base of the first segment that retention keeps, as was agreed; 0: all. Part of the state."""
+
+    def move_log_start(self, base: int) -> bytes:
+        """Return the command (entry.command_fragment) that moves the start to the segment `base`.
+
+        Called on the leader, for a segment whose predecessor is sealed. Raises Damaged.
+        """
+
+    @property
+    def membership(self) -> bytes:
+        """Payload of the newest membership entry that was applied, or empty. Part of the state."""

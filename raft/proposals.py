@@ -85,6 +85,12 @@ class Proposals:
         heapq.heappush(self._deadlines, (deadline, next(self._order), pending))
         return pending
 
+    def watch(self, deadline: float, resolve: Callable[[Outcome], None]) -> Pending:
+        """Something that is proposed by another way: it only gets its deadline here."""
+        pending = Pending(_RELEASED, deadline, resolve, 0)
+        heapq.heappush(self._deadlines, (deadline, next(self._order), pending))
+        return pending
+
     def next_group(self) -> list[Pending]:
         """Take what should become one entry now; empty: nothing, or better to wait."""
         if not self._queue or self._in_flight_bytes >= IN_FLIGHT_BYTES:
@@ -151,6 +157,12 @@ class Proposals:
                 pending.resolve(
                     OutcomeUnknown("another leader took it from this log; it may still be applied")
                 )
+
+    def forget_up_to(self, index: int) -> None:
+        """This log begins anew behind `index`: what became of entries before is not known here."""
+        for key in [key for key in self._in_flight if key[0] <= index]:
+            for pending in self._landed(*key)[0]:
+                pending.resolve(OutcomeUnknown("this node's log was replaced; it may have been applied"))
 
     def expire(self, now: float) -> None:
         """Resolve what has waited too long, honestly."""

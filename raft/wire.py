@@ -6,7 +6,8 @@
     12  n  header: PeerMessage
     ..  m  attachment: frames as they stand in a segment file (each has its own checksums)
 
-Both sizes are bounded before they allocate anything. Nothing is ever unpickled.
+Both sizes are bounded before they allocate anything; a stranger may send no attachment at all. Nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Decoder:
     attachment is received straight into its own memory, and handed over without a copy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, attachment_bytes_max: int = MAX_ATTACHMENT_BYTES) -> None:
+        self.attachment_bytes_max = attachment_bytes_max  # may be changed between messages
         self._small = bytearray(PREFIX.size + MAX_HEADER_BYTES)
         self._filled = 0
         self._large: bytearray | None = None
@@ -82,7 +84,7 @@ class Decoder:
             return None
         sizes: tuple[int, int, int] = PREFIX.unpack_from(self._small, start)
         header_size, attachment_size, crc = sizes
-        if header_size > MAX_HEADER_BYTES or attachment_size > MAX_ATTACHMENT_BYTES:
+        if header_size > MAX_HEADER_BYTES or attachment_size > self.attachment_bytes_max:
             raise WireError(f"header of {header_size} and attachment of {attachment_size} bytes announced")
         body = start + PREFIX.size
         if self._filled < body + header_size:

@@ -18,6 +18,7 @@ How the parts fit
          │                                               └─ Watermark  durable up to    in the .log's header
          ├─ SealedSegments: the others, opened lazily
          ├─ Spare: the next one, preallocated
+         ├─ Fences: sealed files that are not what was written, until they are repaired
          ├─ DerivedFiles: views and states               <base>.view, <base>.state
          └─ Views: offset -> batch, over all segments
 
@@ -27,7 +28,9 @@ How the parts fit
     frame.py      an entry as bytes; header.py, manifest.py, state.py, view.py: the other formats
     reader.py     what Log has for readers in other threads; options.py: sizes
     scan.py       finding the end of a log; recovery.py: opening the last segment; opening.py: the directory
-    ticket.py     a sync in another thread
+    ticket.py     a sync in another thread; drop.py, install.py: retention, and a new beginning, likewise
+    check.py      a sealed file, compared with all that it can be compared with; scrub.py: all of them
+    fences.py     what damage was met; copy.py: a sealed file on its way into a damaged one's place
 
 A segment's life
 ----------------
@@ -41,8 +44,10 @@ The order of disk operations; each step is durable before the next
     roll       header of the spare files -> trim, sync the old segment -> rename -> directory
     seal       view (tmp, sync, rename, directory) -> state (likewise)
     truncate   lower the watermark -> unlink later segments, newest first, one by one -> cut -> append
-    retention  manifest -> unlink, oldest first
+    retention  manifest -> unlink, oldest first -> directory
+    install    state, new segment (tmp, sync) -> flagged manifest -> unlink the old -> rename -> manifest
     close      trim, sync -> index -> the slot that says so
+    repair     copy (tmp), checked, sync -> rename -> directory
     open       lock -> manifest -> names -> scan the last segment -> cut -> sync, drop from the cache, read
                again -> only then is it durable
 
@@ -56,7 +61,7 @@ Left out on purpose
 -------------------
 - Memory maps for the frames: an I/O error under a map kills the process, and mapped data counts as memory.
 - An index that is synced: it holds nothing that the log does not. It is checked, and remade if need be.
-- Repair: damage is fenced and reported; fetching the entries from a peer is for the layers above.
+- Fetching: damage is fenced and reported; getting a copy of a sealed file is for the layers above.
 - When to sync (`always`, `interval`, `os`): the engine decides; the log only says what is durable.
 - Rewriting segments (the cleaner) and encryption: the formats have their fields.
 """

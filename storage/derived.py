@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Lock
+
 from quorumlog.storage.directory import SegmentDirectory
 from quorumlog.storage.errors import Damaged, NoSpace, SyncFailed
 from quorumlog.storage.files import NO_SPACE_ERRORS
-from quorumlog.storage.state import decode_state, encode_state
+from quorumlog.storage.state import StateFile, decode_state, encode_state
 from quorumlog.storage.view import SealedView
 
 
@@ -21,6 +24,7 @@ class DerivedFiles:
         self._directory = directory
         self._views = frozenset(views)  # bases; replaced, never changed: any thread reads them
         self._states = frozenset(states)
+        self._lock = Lock()  # one thread seals while another drops
 
     def has_view(self, base: int) -> bool:
         """Whether segment `base` has a view."""
@@ -38,12 +42,14 @@ class DerivedFiles:
     def write_view(self, base: int, data: bytes) -> None:
         """Write a view, durably. Raises NoSpace or SyncFailed."""
         self._replace(base, "view", data)
-        self._views |= {base}
+        with self._lock:
+            self._views |= {base}
 
     def write_state(self, base: int, state: bytes) -> None:
         """Write the state as of `base - 1`, durably. Raises NoSpace or SyncFailed."""
         self._replace(base, "state", encode_state(base, state))
-        self._states |= {base}
+        with self._lock:
+            self._states |= {base}
 
     def _replace(self, base: int, suffix: str, data: bytes) -> None:
         try:
@@ -53,15 +59,15 @@ class DerivedFiles:
                 raise NoSpace(f"{suffix} of segment {base}: {error}") from error
             raise SyncFailed(f"{suffix} of segment {base}: {error}") from error
 
-    def open_view(self, base: int) -> SealedView:
-        """Map a view. Raises Damaged."""
+    def open_view(self, base: int, report: Callable[[Damaged], None]) -> SealedView:
+        """Map a view; damage that is met in it later is reported. Raises Damaged."""
         path = self._directory.file(base, "view")
         try:
             file = self._directory.files.open(path, writable=False)
         except FileNotFoundError as error:
             raise Damaged(path.name, 0, None, "the file is missing") from error
         size = file.size()
-        return SealedView(file.map(size) if size else memoryview(b""), path.name)
+        return SealedView(file.map(size) if size else memoryview(b""), path.name, report)
 
     def usable_states(self, bases: tuple[int, ...]) -> list[int]:
         """Return the bases of the states that lack no view of the segments before them, newest first."""
@@ -77,7 +83,16 @@ class DerivedFiles:
         file = self._directory.files.open(path, writable=False)
         return decode_state(file.pread(file.size(), 0), base, path.name)
 
+    def open_state(self, base: int) -> StateFile:
+        """Open the state as of `base - 1`. Raises Damaged."""
+        path = self._directory.file(base, "state")
+        try:
+            return StateFile(self._directory.files.open(path, writable=False), base, path.name)
+        except FileNotFoundError as error:
+            raise Damaged(path.name, 0, None, "the file is missing") from error
+
     def forget(self, base: int) -> None:
         """The files of segment `base` are gone."""
-        self._views -= {base}
-        self._states -= {base}
+        with self._lock:
+            self._views -= {base}
+            self._states -= {base}

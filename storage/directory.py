@@ -22,6 +22,11 @@ class Listing:
     states: set[int] = field(default_factory=set)
     leftovers: list[str] = field(default_factory=list)  # names of unfinished files
 
+    def names(self) -> list[str]:
+        """Return the names of all files but unfinished ones."""
+        by_suffix = {"log": self.logs, "index": self.indexes, "view": self.views, "state": self.states}
+        return [file_name(base, suffix) for suffix, bases in by_suffix.items() for base in sorted(bases)]
+
 
 class SegmentDirectory:
     """`<group directory>/log` and the operations on whole files in it. Raises OSError."""

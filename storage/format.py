@@ -12,7 +12,7 @@ Directory of a group:
     group-0/log/<base>.index     entry -> position
     group-0/log/<base>.view      offset -> batch, for all partitions; once the segment is sealed
     group-0/log/<base>.state     the state machine as of base - 1
-    group-0/log/*.tmp            unfinished; removed when the log is opened
+    group-0/log/*.tmp            unfinished; removed when the log is opened, or finished (INSTALLING)
 
 Frame: header (48 bytes), payload. Frames follow each other without gaps.
 
@@ -109,8 +109,8 @@ manifest (68 bytes): where the log starts, and the entry before that.
 
      0        8     10    12      16              32      36      40
     +--------+-----+-----+-------+---------------+-------+-------+-- -
-    | magic  | ver | 0   | 68    | cluster id    | group |ordinal|
-    | QLOGMAN|  1  |     |       |               |       |       |
+    | magic  | ver |flags| 68    | cluster id    | group |ordinal|   flags 1: INSTALLING, all that is here
+    | QLOGMAN|  1  |     |       |               |       |       |   gives way to a new beginning
     +--------+-----+-----+-------+---------------+-------+-------+-- -
      40              48              56              64      68
     +---------------+---------------+---------------+-------+
@@ -138,12 +138,13 @@ MAX_PAYLOAD_BYTES = MAX_ENTRY_BYTES
 # A frame's kinds: what the engine makes is below 0x10, ours from there on.
 KIND_NO_OP = 1  # a leader's first entry in its term
 KIND_COMMANDS = 0x10  # payload: proto/entry.py
-KIND_MEMBERSHIP = 0x11  # reserved
+KIND_MEMBERSHIP = 0x11  # payload: entry.proto's Membership
 
 STARTS_SEGMENT = 1  # flag: the entry is the first of a segment, on every node
 CLEANED = 2  # flag: the payload was rewritten; crc is of the new one, chain of the original
 
 FRAME = struct.Struct("<IHHQQIIQI")  # what the header's own sum covers
+FRAME_START = struct.Struct("<IH")  # its length and kind
 FRAME_SUM = struct.Struct("<I")
 FRAME_SUMMED_BYTES = FRAME.size
 FRAME_HEADER_BYTES = FRAME.size + FRAME_SUM.size
@@ -176,6 +177,7 @@ STATE_HEADER_BYTES = STATE_HEADER.size + 4
 
 MANIFEST = struct.Struct("<8sHHI16sIIQQQ")
 MANIFEST_MAGIC = b"QLOGMAN\0"
+INSTALLING = 1  # flag: install.py was at work
 MANIFEST_BYTES = MANIFEST.size + 4
 
 SUM = struct.Struct("<I")  # every other sum

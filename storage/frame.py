@@ -15,6 +15,7 @@ from quorumlog.storage.format import (
     CLEANED,
     FRAME,
     FRAME_HEADER_BYTES,
+    FRAME_START,
     FRAME_SUM,
     FRAME_SUMMED_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -194,6 +195,27 @@ def count_frames(buffer: bytes, expect_index: int) -> int:
         position = stop
         index += 1
     return index - expect_index
+
+
+def indexes_of_kind(buffer: bytes, expect_index: int, kind: int) -> list[int]:
+    """Return the raft indexes of the entries of that kind among the frames that fill `buffer`.
+
+    Only headers are verified: an entry is found, or its header is bad, whatever became of its payload.
+    """
+    found = []
+    position = 0
+    index = expect_index
+    while position < len(buffer):
+        summed = position + FRAME_SUMMED_BYTES
+        whole = position + FRAME_HEADER_BYTES <= len(buffer)
+        if not whole or FRAME_SUM.unpack_from(buffer, summed)[0] != masked(crc32c(buffer[position:summed])):
+            _fail_at(buffer, position, index)
+        length, actual_kind = FRAME_START.unpack_from(buffer, position)
+        if actual_kind == kind:
+            found.append(index)
+        position += FRAME_HEADER_BYTES + length
+        index += 1
+    return found
 
 
 def _fail_at(buffer: bytes, position: int, index: int) -> NoReturn:

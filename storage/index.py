@@ -69,7 +69,15 @@ class Index:
     def encode(base: int, slots: Sequence[tuple[int, int, int]], chain: int) -> bytes:
         """Return the file of a sealed index, from position, frame size and term of each entry."""
         packed = b"".join(INDEX_SLOT.pack(*slot) for slot in slots)
-        return _header(base, chain, len(slots), packed) + packed
+        return Index.encode_header(base, chain, len(slots), crc32c(packed)) + packed
+
+    @staticmethod
+    def encode_header(base: int, chain: int, count: int, slots_crc: int) -> bytes:
+        """Return the header of a sealed index."""
+        fields = INDEX_HEADER.pack(
+            INDEX_MAGIC, VERSION, 0, INDEX_HEADER_BYTES, base, chain, count, slots_crc, 0
+        )
+        return fields + SUM.pack(masked(crc32c(fields)))
 
     @property
     def last(self) -> int:
@@ -119,7 +127,7 @@ class Index:
             self._remap(self._capacity)
         end = INDEX_HEADER_BYTES + self.count * INDEX_SLOT.size
         slots = bytes(self._data[INDEX_HEADER_BYTES:end])
-        self._data[:INDEX_HEADER_BYTES] = _header(self.base, chain, self.count, slots)
+        self._data[:INDEX_HEADER_BYTES] = Index.encode_header(self.base, chain, self.count, crc32c(slots))
         self._file.truncate(end)
         self._data = self._file.map(end)
         self._capacity = self.count
@@ -141,13 +149,6 @@ class Index:
             else:
                 high = middle - 1
         return low
-
-
-def _header(base: int, chain: int, count: int, slots: bytes) -> bytes:
-    fields = INDEX_HEADER.pack(
-        INDEX_MAGIC, VERSION, 0, INDEX_HEADER_BYTES, base, chain, count, crc32c(slots), 0
-    )
-    return fields + SUM.pack(masked(crc32c(fields)))
 
 
 def _mapped(file: File, allocated: int, capacity: int) -> memoryview:

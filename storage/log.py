@@ -6,20 +6,27 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
+from quorumlog.storage.check import Place
+from quorumlog.storage.copy import Copy
+from quorumlog.storage.derived import DerivedFiles
 from quorumlog.storage.directory import SegmentDirectory
-from quorumlog.storage.errors import Damaged, NoSpace, SyncFailed
-from quorumlog.storage.files import NO_SPACE_ERRORS, FileSystem, Lock, OsFiles, replace_file
+from quorumlog.storage.drop import Drop
+from quorumlog.storage.errors import Damaged, NoSpace, OutOfLog, SyncFailed
+from quorumlog.storage.fences import SealedFile
+from quorumlog.storage.files import NO_SPACE_ERRORS, FileSystem, Lock, OsFiles
 from quorumlog.storage.format import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.header import SegmentHeader
-from quorumlog.storage.manifest import NAME as MANIFEST_NAME
+from quorumlog.storage.install import PREFIX as INSTALL_PREFIX
+from quorumlog.storage.install import Installation
 from quorumlog.storage.manifest import LogIdentity, Manifest
 from quorumlog.storage.opening import Opened, open_directory
 from quorumlog.storage.options import LogOptions
 from quorumlog.storage.reader import LogReader
 from quorumlog.storage.recovery import make_room
+from quorumlog.storage.sealed import SealedSegments
 from quorumlog.storage.segment import Segment, SegmentInfo, file_name
-from quorumlog.storage.spare import Spare
+from quorumlog.storage.spare import Spare, empty_segment
 from quorumlog.storage.ticket import Ticket
 from quorumlog.storage.view import ActiveView
 
@@ -32,8 +39,9 @@ class Log(LogReader):
     - Only the last segment is ever written to; all that is in the others is durable.
     - After SyncFailed nothing works any more but `close`: the process must end.
 
-    One thread appends, truncates, drops and finishes syncs. `read*`, `term_at`, `open_view`, `seal`,
-    `prepare_next` and `Ticket.run` may be called from any.
+    One thread appends, truncates and finishes syncs; it begins and ends drops and installs. `read*`,
+    `term_at`, `open_view`, `seal`, `prepare_next`, `Ticket.run` and the halves of Drop and Installation may
+    be called from any, but `seal` and those halves one at a time.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class Log(LogReader):
         self._durable = self._active.last_index
         self._failure: SyncFailed | None = None
         self._is_closed = False
+        self._is_installing = False  # from switch_to to end_install
 
     @classmethod
     def open(
@@ -212,6 +221,7 @@ class Log(LogReader):
             raise self._failure
         if self.recovery.fenced:
             raise self.recovery.fenced[0]
+        assert not self._is_installing, "the log is being replaced"
 
     # Truncating
 
@@ -283,8 +293,10 @@ class Log(LogReader):
             self._directory.sync()
             self._sealed.drop(base)
             self._sizes.pop(base, None)
+            self._fences.forget(base)
         reopened.cut_after(last_index, term, chain)
         self._sizes.pop(reopened.base)
+        self._fences.forget(reopened.base)
         self._active = reopened
         self._bases = self._bases[: number + 1]
 
@@ -316,6 +328,7 @@ class Log(LogReader):
             self._derived.write_view(base, data)
         except SyncFailed as error:
             raise self._fail(error) from error
+        self._fences.lift(SealedFile(base, "view"))
         self.write_state(next_base, state)
 
     def write_state(self, base: int, state: bytes) -> None:
@@ -325,6 +338,7 @@ class Log(LogReader):
             self._derived.write_state(base, state)
         except SyncFailed as error:
             raise self._fail(error) from error
+        self._fences.lift(SealedFile(base, "state"))
 
     def load_state(self) -> tuple[int, bytes | None]:
         """Return the newest usable state and the base that it stands before: replay starts there.
@@ -333,6 +347,8 @@ class Log(LogReader):
         then makes both again. (1, None) means from nothing. Raises Damaged where there is no way.
         """
         for base in self._derived.usable_states(self._bases):
+            if SealedFile(base, "state") in self.fenced:
+                continue
             try:
                 return base, self._derived.read_state(base)
             except Damaged as damage:
@@ -342,49 +358,146 @@ class Log(LogReader):
         return 1, None
 
     def drop_before(self, base: int) -> None:
-        """Drop the segments before `base`, which begins a segment and has a state.
+        """Drop the segments before `base`, which begins a segment and has a state: all of `begin_drop`.
 
         Raises NoSpace with nothing changed, or SyncFailed.
         """
+        if base == self.first_index:
+            return
+        drop = self.begin_drop(base)
+        try:
+            drop.record()
+            self.forget(drop)
+            drop.remove()
+        except SyncFailed as error:
+            raise self._fail(error) from error
+
+    def begin_drop(self, base: int) -> Drop:
+        """Return the drop of the segments before `base`: run `record`, call `forget`, run `remove`."""
         self._check_usable()
         assert base in self._bases, f"{base} is no segment's base"
         assert self._derived.has_state(base), f"segment {base} has no state to start from"
-        number = self._bases.index(base)
-        header = self._segment(base).header
+        header = self.header_of(base)
         manifest = Manifest(base, header.ordinal, header.previous_term, header.previous_chain)
-        self._write_manifest(manifest)
-        dropped, self._bases = self._bases[:number], self._bases[number:]
-        self._manifest = manifest
-        self.views.forget_before(base)
+        bases = self._bases[: self._bases.index(base)]
+        assert bases, f"nothing stands before {base}"
+        return Drop(self._directory, self._identity, self._derived, manifest, bases)
+
+    def forget(self, drop: Drop) -> None:
+        """Read no more of what a drop has recorded as gone."""
+        self._manifest = drop.manifest
+        self._bases = self._bases[len(drop.bases) :]
+        assert self._bases[0] == drop.manifest.first_base
+        self.views.forget_before(drop.manifest.first_base)
+        for base in drop.bases:
+            self._sealed.drop(base)
+            self._sizes.pop(base)
+            self._fences.forget(base)
+
+    # Beginning anew
+
+    def install(self, header: SegmentHeader, state: bytes) -> None:
+        """Replace all that is here by a state and an empty segment that follows it: all of `begin_install`.
+
+        Raises NoSpace with nothing changed, or SyncFailed.
+        """
+        installation = self.begin_install(header, state)
         try:
-            for each in dropped:
-                self._remove(each)
-            self._directory.sync()
+            installation.prepare()
+            self.switch_to(installation)
+            installation.finish()
+        except SyncFailed as error:
+            raise self._fail(error) from error
+        self.end_install(installation)
+
+    def begin_install(self, header: SegmentHeader, state: bytes) -> Installation:
+        """Return the install of `state`, as of header.base - 1, and of an empty segment with that header.
+
+        Run `prepare`, call `switch_to`, run `finish`, call `end_install`. From now to the end nothing is
+        appended, synced, sealed or dropped, and no sync is under way.
+        """
+        self._check_usable()
+        assert not self._tickets, "an install during a sync"
+        assert header.base > max(self._derived.newest_state, 1), f"install of {header.base} goes back"
+        options = self._options
+        sizes = (options.segment_bytes, options.segment_entries, options.reserve_bytes)
+        spare = Spare(self._directory, *sizes, INSTALL_PREFIX)
+        return Installation(self._directory, self._identity, spare, header, state)
+
+    def switch_to(self, installation: Installation) -> None:
+        """Read no more of what was here, and forget its views: they begin anew with the state."""
+        self._check_usable()
+        assert not self._tickets, "an install during a sync"
+        assert installation.files is not None, "switch_to before prepare"
+        header = installation.header
+        self._is_installing = True
+        self._manifest = installation.manifest.installed()
+        self._active = empty_segment(self._directory, header, installation.files)
+        self._bases = (header.base,)
+        self._sizes = {}
+        self._derived = DerivedFiles(self._directory, set(), {header.base})
+        self._fences.clear()
+        self._sealed = SealedSegments(
+            self._directory, self._identity, self._options.open_segments, self._fences
+        )
+        self._durable = header.base - 1
+        self._truncations += 2  # whoever reads meanwhile may find bytes gone, which is no damage
+        self.views.clear()
+
+    def end_install(self, installation: Installation) -> None:
+        """All names are the new ones: go on."""
+        assert installation.is_finished, "end_install before finish"
+        self._is_installing = False
+
+    # Repair
+
+    def check_room(self, size: int) -> None:
+        """Raise NoSpace where `size` more bytes would touch the reserve."""
+        self._spare.check_room(size, urgent=False)
+
+    def begin_copy(self, file: SealedFile) -> Copy:
+        """Return an empty copy that shall take the place of a sealed file. Raises NoSpace or SyncFailed."""
+        return Copy(self._directory, file)
+
+    def install_copy(self, copy: Copy, checked: Place | None) -> None:
+        """Let a copy take the place of a sealed file, lift the fence. It has passed its check and is synced.
+
+        `checked` is the place that a log file was checked for. Raises OutOfLog where the log is not what it
+        was then, NoSpace with nothing changed, or SyncFailed.
+        """
+        file = copy.file
+        is_busy = self._is_installing or any(ticket.segment.base == file.base for ticket in self._tickets)
+        if not is_busy:
+            self._check_usable()
+        if is_busy or not self._is_sealed(file) or (checked and self.place_of(file.base) != checked):
+            raise OutOfLog(file.base, self.first_index, self.last_index)
+        try:
+            copy.rename()
         except OSError as error:
+            if error.errno in NO_SPACE_ERRORS:
+                raise NoSpace(f"{file.name}: {error}") from error
             raise self._fail(error) from error
-
-    def _write_manifest(self, manifest: Manifest) -> None:
-        path = self._directory.path.parent / MANIFEST_NAME
-        try:
-            replace_file(self._directory.files, path, manifest.encode(self._identity))
-        except (OSError, SyncFailed) as error:
-            if isinstance(error, OSError) and error.errno in NO_SPACE_ERRORS:
-                raise NoSpace(f"manifest: {error}") from error
+        except SyncFailed as error:
             raise self._fail(error) from error
+        if file.suffix == "log":
+            self._sizes[file.base] = copy.size
+        self.lift_fence(file)
 
-    def _remove(self, base: int) -> None:
-        for suffix in ("log", "index", "view", "state"):
-            self._directory.unlink_if_there(base, suffix)
-        self._sealed.drop(base)
-        self._sizes.pop(base)
-        self._derived.forget(base)
+    def lift_fence(self, file: SealedFile) -> None:
+        """The file has passed a check from end to end: what is open of it is opened anew."""
+        self._sealed.drop(file.base)
+        self.views.forget(file.base)
+        self._fences.lift(file)
 
     def close(self) -> None:
-        """Sync, say on disk that it was closed, and let go. After a failure: only let go."""
+        """Sync, say on disk that it was closed, and let go.
+
+        After a failure, or amid an install, only let go.
+        """
         if self._is_closed:
             return
         try:
-            if self._failure is None and not self.recovery.fenced:
+            if self._failure is None and not self.recovery.fenced and not self._is_installing:
                 self._close_cleanly()
         except OSError as error:
             raise self._fail(error) from error

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quorumlog.proto.checksum import crc32c, masked
 from quorumlog.storage.errors import Damaged, UnknownVersion, WrongIdentity
-from quorumlog.storage.format import MANIFEST, MANIFEST_BYTES, MANIFEST_MAGIC, SUM, VERSION, first_chain
+from quorumlog.storage.format import (
+    INSTALLING,
+    MANIFEST,
+    MANIFEST_BYTES,
+    MANIFEST_MAGIC,
+    SUM,
+    VERSION,
+    first_chain,
+)
 
 NAME = "manifest"
 
@@ -35,6 +43,11 @@ class Manifest:
     first_ordinal: int
     previous_term: int
     previous_chain: int
+    is_installing: bool = False  # all that is here gives way to a new beginning (install.py)
+
+    def installed(self) -> Manifest:
+        """Return the same, without the flag."""
+        return replace(self, is_installing=False)
 
     @classmethod
     def initial(cls, identity: LogIdentity) -> Manifest:
@@ -46,7 +59,7 @@ class Manifest:
         fields = MANIFEST.pack(
             MANIFEST_MAGIC,
             VERSION,
-            0,
+            INSTALLING if self.is_installing else 0,
             MANIFEST_BYTES,
             identity.cluster_id,
             identity.group,
@@ -62,12 +75,14 @@ class Manifest:
         """Read the file's bytes. Raises Damaged, UnknownVersion or WrongIdentity."""
         if len(data) != MANIFEST_BYTES:
             raise Damaged(NAME, 0, None, f"size: expected {MANIFEST_BYTES}, got {len(data)}")
-        magic, version, _, _, cluster_id, group, ordinal, base, term, chain = MANIFEST.unpack_from(data)
+        magic, version, flags, _, cluster_id, group, ordinal, base, term, chain = MANIFEST.unpack_from(data)
         (stated,) = SUM.unpack_from(data, MANIFEST.size)
         actual = masked(crc32c(data[: MANIFEST.size]))
         if magic != MANIFEST_MAGIC or stated != actual:
             raise Damaged(NAME, 0, None, f"magic {magic!r}, crc {stated:#010x} stated, got {actual:#010x}")
         if version != VERSION:
             raise UnknownVersion(f"{NAME}: version: expected {VERSION}, got {version}")
+        if flags & ~INSTALLING:
+            raise UnknownVersion(f"{NAME}: flags: expected at most {INSTALLING}, got {flags}")
         identity.check(cluster_id, group, NAME)
-        return cls(base, ordinal, term, chain)
+        return cls(base, ordinal, term, chain, is_installing=bool(flags & INSTALLING))

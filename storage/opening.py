@@ -16,6 +16,7 @@ from quorumlog.storage.errors import Damaged, Locked, NoSpace, SyncFailed
 from quorumlog.storage.files import NO_SPACE_ERRORS, FileSystem, Lock, read_file, replace_file
 from quorumlog.storage.format import SEGMENT_HEADER_BYTES
 from quorumlog.storage.header import SegmentHeader
+from quorumlog.storage.install import finish_install
 from quorumlog.storage.manifest import NAME as MANIFEST_NAME
 from quorumlog.storage.manifest import LogIdentity, Manifest
 from quorumlog.storage.recovery import LastSegment, Recovery
@@ -69,6 +70,10 @@ class _Opening:
     def run(self, segment_bytes: int, capacity: int) -> Opened:
         listing = self._directory.list()
         manifest = self._manifest(listing)
+        if manifest.is_installing:
+            finish_install(self._directory, self._identity, manifest)
+            self._recovery.notes.append(f"the log begins anew at {manifest.first_base}: finished")
+            listing, manifest = self._directory.list(), manifest.installed()
         self._remove_unwanted(listing, manifest.first_base)
         bases = tuple(sorted(listing.logs))
         self._check_ends(bases, listing, manifest)

@@ -8,6 +8,7 @@ from threading import Lock
 from quorumlog.storage.active import ActiveSegment
 from quorumlog.storage.directory import SegmentDirectory
 from quorumlog.storage.errors import Damaged
+from quorumlog.storage.fences import Fences
 from quorumlog.storage.files import File, write_all
 from quorumlog.storage.format import SEGMENT_HEADER_BYTES
 from quorumlog.storage.header import SegmentHeader
@@ -18,25 +19,25 @@ from quorumlog.storage.segment import Segment, file_name
 from quorumlog.storage.store import Store
 from quorumlog.storage.watermark import ReadSlots, Watermark
 
-# Places that are remembered: more would say no more than that the disk is dying.
-MAX_DAMAGE = 1000
-
 
 class SealedSegments:
     """A cache of open sealed segments. Every method may be called from any thread.
 
     - What is evicted or dropped stays readable for whoever holds it: files close with the last reference.
-    - `damage` is the log's list of what damage was ever met, each place once, up to a bound.
+    - A segment is opened outside the lock, since its index may have to be made from 64 MiB of log: only
+      those wait who want the same one.
     """
 
     def __init__(
-        self, directory: SegmentDirectory, identity: LogIdentity, limit: int, damage: list[Damaged]
+        self, directory: SegmentDirectory, identity: LogIdentity, limit: int, fences: Fences
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._limit = limit
-        self._damage = damage
+        self._fences = fences
         self._open: OrderedDict[int, Segment] = OrderedDict()
+        self._opening: dict[int, Lock] = {}  # by base: held by whoever opens it
+        self._changes = 0  # of what is open, from outside: what was opened before one is not kept
         self._lock = Lock()
 
     def get(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> Segment:
@@ -46,33 +47,49 @@ class SealedSegments:
         """
         base = bases[number]
         with self._lock:
-            segment = self._open.get(base)
-            if segment is None:
+            segment = self._find(base)
+            if segment is not None:
+                return segment
+            opening = self._opening.setdefault(base, Lock())
+        with opening:
+            with self._lock:
+                segment, changes = self._find(base), self._changes
+            if segment is not None:
+                return segment
+            try:
                 segment = self._load(bases, number, active)
-                self._insert(segment)
-            else:
-                self._open.move_to_end(base)
+            finally:
+                with self._lock:
+                    self._opening.pop(base, None)
+            with self._lock:
+                if changes == self._changes:
+                    self._insert(segment)
         return segment
 
     def put(self, segment: Segment) -> None:
         """Keep a segment that was the active one until now."""
         with self._lock:
+            self._changes += 1
             self._insert(segment)
 
     def drop(self, base: int) -> None:
         """Forget a segment whose files are going."""
         with self._lock:
+            self._changes += 1
             self._open.pop(base, None)
 
-    def report(self, damage: Damaged) -> None:
-        """Remember damage, once for each place."""
-        with self._lock:
-            self._report(damage)
+    def header_of(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> SegmentHeader:
+        """Return the header of the segment `bases[number]`. Raises Damaged or FileNotFoundError."""
+        base = bases[number]
+        if base == active.base:
+            return active.header
+        known = self._open.get(base)
+        return known.header if known else self._open_log(base)[1]
 
     def missing(self, segment: Segment, index: int) -> Damaged:
         """Report that an entry is not in the segment whose it is, and return the error."""
         damage = Damaged(segment.name, segment.end_of(segment.last_index), index, "the entry is missing")
-        self.report(damage)
+        self._fences.report(damage)
         return damage
 
     def reopen(
@@ -95,22 +112,25 @@ class SealedSegments:
             last_chain,
         )
 
+    def _find(self, base: int) -> Segment | None:
+        segment = self._open.get(base)
+        if segment is not None:
+            self._open.move_to_end(base)
+        return segment
+
     def _insert(self, segment: Segment) -> None:
         self._open[segment.base] = segment
         self._open.move_to_end(segment.base)
         if len(self._open) > self._limit:
             self._open.popitem(last=False)
 
-    def _report(self, damage: Damaged) -> None:
-        is_new = all((each.file, each.position) != (damage.file, damage.position) for each in self._damage)
-        if is_new and len(self._damage) < MAX_DAMAGE:
-            self._damage.append(damage)
-
     def _load(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> Segment:
         base = bases[number]
         file, header = self._open_log(base)
         if number and header.previous_base != bases[number - 1]:
-            self._report(Damaged(file_name(header.previous_base, "log"), 0, header.previous_base, "missing"))
+            self._fences.report(
+                Damaged(file_name(header.previous_base, "log"), 0, header.previous_base, "missing")
+            )
         count = bases[number + 1] - base
         index = self._load_index(base)
         if (
@@ -129,21 +149,16 @@ class SealedSegments:
         try:
             return file, SegmentHeader.decode(page, self._identity, base, path.name)
         except Damaged as damage:
-            self._report(damage)
+            self._fences.report(damage)
             raise
 
     def _chain_before(self, bases: tuple[int, ...], number: int, active: ActiveSegment) -> int | None:
         """Return the chain that the segment `bases[number]` continues; None where it cannot be said."""
-        base = bases[number]
-        if base == active.base:
-            return active.header.previous_chain
-        known = self._open.get(base)
         try:
-            header = known.header if known else self._open_log(base)[1]
+            return self.header_of(bases, number, active).previous_chain
         except (Damaged, FileNotFoundError):
             # Its own business: the segment before it can be read without.
             return None
-        return header.previous_chain
 
     def _load_index(self, base: int) -> Index | None:
         path = self._directory.file(base, "index")
@@ -158,15 +173,30 @@ class SealedSegments:
         size = file.size()
         found = scan(file, name, header, size, fence=size + 1, max_count=count)
         for damage in found.damage:
-            self._report(damage)
+            self._fences.report(damage)
         data = Index.encode(header.base, found.slots, found.last_chain)
-        path = self._directory.file(header.base, "index")
         if not found.damage:
             try:
-                remade = self._directory.files.open(path, create=True)
-                write_all(remade, data, 0)
+                remade = self._write_index(header.base, data)
                 return Index(remade, header.base, remade.map(len(data)), count, found.last_chain)
             except OSError:
                 # A full disk: it does in memory, and is made again at the next opening.
                 pass
         return Index(None, header.base, memoryview(data), len(found.slots), found.last_chain)
+
+    def _write_index(self, base: int, data: bytes) -> File:
+        """Put an index there and return it. Raises OSError.
+
+        Under another name first: somebody may still have the old one mapped, and emptying a file under a
+        map kills the process.
+        """
+        path = self._directory.file(base, "index")
+        temporary = path.with_name(path.name + ".tmp")
+        file = self._directory.files.open(temporary, create=True)
+        try:
+            write_all(file, data, 0)
+        except OSError:
+            self._directory.files.unlink(temporary)
+            raise
+        self._directory.files.rename(temporary, path)
+        return file

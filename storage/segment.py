@@ -11,10 +11,12 @@ from pathlib import Path
 
 from quorumlog.storage.errors import Damaged
 from quorumlog.storage.format import SEGMENT_HEADER_BYTES
-from quorumlog.storage.frame import BadFrame, Frame, count_frames, parse_frame
+from quorumlog.storage.frame import BadFrame, Frame, count_frames, indexes_of_kind, parse_frame
 from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.index import Index
 from quorumlog.storage.store import Store
+
+_SCAN_BYTES = 1 << 20
 
 
 def file_name(base: int, suffix: str) -> str:
@@ -97,6 +99,20 @@ class Segment:
             )
             raise self._damaged(bad, start, first + number - 1) from bad
         return data, count
+
+    def indexes_of_kind(self, first: int, kind: int, last: int) -> list[int]:
+        """Return the indexes of the entries of that kind from `first` to `last`. Raises Damaged."""
+        found: list[int] = []
+        while first <= last:
+            start, _, _ = self.index.slot(first)
+            end = min(self.index.last_at_or_below(first, start + _SCAN_BYTES), last)
+            data = self._read_bytes(start, self.end_of(end) - start, first)
+            try:
+                found.extend(indexes_of_kind(data, first, kind))
+            except BadFrame as bad:
+                raise self._damaged(bad, start, first) from bad
+            first = end + 1
+        return found
 
     def _read_bytes(self, position: int, size: int, index: int) -> bytes:
         try:

@@ -16,8 +16,8 @@ from quorumlog.storage.manifest import LogIdentity
 from quorumlog.storage.store import Store
 from quorumlog.storage.watermark import Watermark
 
-LOG_NAME = "next.log.tmp"
-INDEX_NAME = "next.index.tmp"
+PREFIX = "next"  # of the names of a spare that waits for a roll
+LOG_NAME = f"{PREFIX}.log.tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,16 @@ class Spare:
     """
 
     def __init__(
-        self, directory: SegmentDirectory, segment_bytes: int, capacity: int, reserve_bytes: int
+        self,
+        directory: SegmentDirectory,
+        segment_bytes: int,
+        capacity: int,
+        reserve_bytes: int,
+        prefix: str = PREFIX,
     ) -> None:
         self._directory = directory
+        self._log_path = directory.path / f"{prefix}.log.tmp"
+        self._index_path = directory.path / f"{prefix}.index.tmp"
         self._segment_bytes = segment_bytes
         self._capacity = capacity  # entries
         self._reserve_bytes = reserve_bytes
@@ -77,13 +84,13 @@ class Spare:
             return self._make(min_size, 1, urgent)
 
     def _make(self, size: int, capacity: int, urgent: bool) -> SpareFiles:
-        files, path = self._directory.files, self._directory.path
+        files = self._directory.files
         self.check_room(size, urgent)
         try:
-            log = files.open(path / LOG_NAME, create=True)
+            log = files.open(self._log_path, create=True)
             log.allocate(0, size)
             log.fsync()
-            index = files.open(path / INDEX_NAME, create=True)
+            index = files.open(self._index_path, create=True)
             Index.create(index, 0, capacity)
         except (OSError, NoSpace) as error:
             self._unlink()
@@ -103,10 +110,10 @@ class Spare:
 
     def install(self, spare: SpareFiles, header: SegmentHeader) -> ActiveSegment:
         """Give the files their names, durably, and return the segment. Raises OSError."""
-        files, path = self._directory.files, self._directory.path
+        files = self._directory.files
         try:
-            files.rename(path / INDEX_NAME, self._directory.file(header.base, "index"))
-            files.rename(path / LOG_NAME, self._directory.file(header.base, "log"))
+            files.rename(self._index_path, self._directory.file(header.base, "index"))
+            files.rename(self._log_path, self._directory.file(header.base, "log"))
             self._directory.sync()
         finally:
             self._is_taken = False
@@ -120,8 +127,7 @@ class Spare:
                 self._unlink()
 
     def _unlink(self) -> None:
-        for name in (LOG_NAME, INDEX_NAME):
-            path = self._directory.path / name
+        for path in (self._log_path, self._index_path):
             if self._directory.files.exists(path):
                 self._directory.files.unlink(path)
 

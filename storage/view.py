@@ -12,11 +12,11 @@ only after it is frozen; a SealedView by any.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from quorumlog.proto import batch_pb2
-from quorumlog.proto.checksum import crc32c, masked
+from quorumlog.proto.checksum import Buffer, crc32c, masked
 from quorumlog.storage.errors import Damaged, UnknownVersion
 from quorumlog.storage.format import (
     SUM,
@@ -260,6 +260,45 @@ class ActiveView:
         return b"".join([header, SUM.pack(masked(crc32c(header))), directory_bytes, *pieces])
 
 
+class ViewHeader(NamedTuple):
+    """The header of a view's file."""
+
+    base: int
+    next_base: int
+    first_append_time_ms: int
+    last_append_time_ms: int
+    partitions: int
+    directory_crc: int
+
+    @classmethod
+    def decode(cls, data: Buffer, size: int, name: str) -> ViewHeader:
+        """Read the first bytes of a file of that name and size. Raises Damaged or UnknownVersion."""
+        found = min(size, len(data))
+        _require(found >= VIEW_HEADER_BYTES, name, 0, f"size: at least {VIEW_HEADER_BYTES}, got {found}")
+        magic, version, _, _, base, next_base, first, last, stated, count, crc, _ = VIEW_HEADER.unpack_from(
+            data
+        )
+        _require(magic == VIEW_MAGIC, name, 0, f"magic: expected {VIEW_MAGIC!r}, got {magic!r}")
+        (header_sum,) = SUM.unpack_from(data, VIEW_HEADER.size)
+        actual = masked(crc32c(data[: VIEW_HEADER.size]))
+        _require(header_sum == actual, name, 0, f"header crc: {header_sum:#010x} stated, got {actual:#010x}")
+        if version != VERSION:
+            raise UnknownVersion(f"{name}: version: expected {VERSION}, got {version}")
+        _require(stated == size, name, 0, f"size: {stated} stated, got {size}")
+        return cls(base, next_base, first, last, count, crc)
+
+    def check_directory(self, directory: Buffer, name: str) -> None:
+        """Check the directory, which follows. Raises Damaged."""
+        crc, actual = self.directory_crc, crc32c(directory)
+        reason = f"directory crc: {crc:#010x} stated, got {actual:#010x}"
+        _require(crc == actual, name, VIEW_HEADER_BYTES, reason)
+
+
+def _require(holds: bool, name: str, position: int, reason: str) -> None:
+    if not holds:
+        raise Damaged(name, position, None, reason)
+
+
 class SealedView:
     """The view of a sealed segment, mapped from its file. Sums are verified before anything is believed.
 
@@ -267,40 +306,28 @@ class SealedView:
     read; `tables` raises Damaged where that fails.
     """
 
-    def __init__(self, data: memoryview, name: str) -> None:
-        """Read the file's bytes; `name` is its name. Raises Damaged or UnknownVersion."""
+    def __init__(self, data: memoryview, name: str, report: Callable[[Damaged], None] | None = None) -> None:
+        """Read the file's bytes; `name` is its name. Raises Damaged or UnknownVersion.
+
+        `report` is told of damage that is met later.
+        """
+        self._report = report
         self._data = data.toreadonly()
         self._name = name
         self._tables: dict[int, Tables] = {}  # verified, by position in the directory
         self._read_header()
 
     def _read_header(self) -> None:
-        data, size = self._data, len(self._data)
-        self._require(size >= VIEW_HEADER_BYTES, 0, f"size: at least {VIEW_HEADER_BYTES}, got {size}")
-        magic, version, _, _, base, next_base, first, last, stated, count, crc, _ = VIEW_HEADER.unpack_from(
-            data
-        )
-        self._require(magic == VIEW_MAGIC, 0, f"magic: expected {VIEW_MAGIC!r}, got {magic!r}")
-        (header_sum,) = SUM.unpack_from(data, VIEW_HEADER.size)
-        actual = masked(crc32c(data[: VIEW_HEADER.size]))
-        self._require(header_sum == actual, 0, f"header crc: {header_sum:#010x} stated, got {actual:#010x}")
-        if version != VERSION:
-            raise UnknownVersion(f"{self._name}: version: expected {VERSION}, got {version}")
-        self._require(stated == size, 0, f"size: {stated} stated, got {size}")
-        end = VIEW_HEADER_BYTES + count * VIEW_DIRECTORY.size
-        actual = crc32c(data[VIEW_HEADER_BYTES:end])
-        self._require(
-            crc == actual, VIEW_HEADER_BYTES, f"directory crc: {crc:#010x} stated, got {actual:#010x}"
-        )
-        self.base: int = base
-        self.next_base: int = next_base
-        self.first_append_time_ms: int = first
-        self.last_append_time_ms: int = last
-        self._count: int = count
-
-    def _require(self, holds: bool, position: int, reason: str) -> None:
-        if not holds:
-            raise Damaged(self._name, position, None, reason)
+        header = ViewHeader.decode(self._data[:VIEW_HEADER_BYTES], len(self._data), self._name)
+        end = VIEW_HEADER_BYTES + header.partitions * VIEW_DIRECTORY.size
+        size = len(self._data)
+        _require(end <= size, self._name, VIEW_HEADER_BYTES, f"directory: ends at {end} of {size}")
+        header.check_directory(self._data[VIEW_HEADER_BYTES:end], self._name)
+        self.base = header.base
+        self.next_base = header.next_base
+        self.first_append_time_ms = header.first_append_time_ms
+        self.last_append_time_ms = header.last_append_time_ms
+        self._count = header.partitions
 
     def partitions(self) -> Iterator[tuple[PartitionKey, int]]:
         """Yield each partition that existed with its next offset, ascending."""
@@ -331,7 +358,9 @@ class SealedView:
         entry = self._entry(slot)
         if not entry[3] <= offset < entry[4]:
             return []
-        return self._tables_at(slot).select(offset, max_bytes, max_rows)
+        selected = self._tables_at(slot).select(offset, max_bytes, max_rows)
+        _require(bool(selected), self._name, entry[5], f"tables: no row for offset {offset}")
+        return selected
 
     def row_at_time(self, topic_id: int, partition: int, append_time_ms: int) -> BatchRow | None:
         """Return the first batch appended at that time or later. Raises Damaged."""
@@ -355,13 +384,21 @@ class SealedView:
     def _tables_at(self, slot: int) -> Tables:
         tables = self._tables.get(slot)
         if tables is None:
-            tables = self._tables[slot] = self._verified_tables(slot)
+            try:
+                tables = self._tables[slot] = self._verified_tables(slot)
+            except Damaged as damage:
+                if self._report is not None:
+                    self._report(damage)
+                raise
         return tables
 
     def _verified_tables(self, slot: int) -> Tables:
         _, _, count, first_offset, next_offset, position, crc, _ = self._entry(slot)
         rows_end = position + count * VIEW_ROW.size
         end = rows_end + (next_offset - first_offset) * VIEW_ROW_NUMBER.size
+        size = len(self._data)
+        fits = position <= rows_end <= end <= size
+        _require(fits, self._name, position, f"tables: {position} to {rows_end} to {end} of {size}")
         actual = crc32c(self._data[position:end])
-        self._require(crc == actual, position, f"tables crc: {crc:#010x} stated, got {actual:#010x}")
+        _require(crc == actual, self._name, position, f"tables crc: {crc:#010x} stated, got {actual:#010x}")
         return Tables(first_offset, self._data[position:rows_end], self._data[rows_end:end].cast("I"))

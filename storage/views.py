@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from typing import Protocol, TypeAlias
 
-from quorumlog.storage.view import ActiveView, BatchRow, SealedView
+from quorumlog.storage.view import ActiveView, BatchRow, PartitionKey, SealedView
 
 # Maps kept: enough for a bisection over very many segments and for some consumers far behind.
 OPEN_VIEWS = 64
@@ -47,6 +47,11 @@ class Views:
         """The view of the segment that is being applied."""
         return next(reversed(self._in_memory.values()))
 
+    def clear(self) -> None:
+        """All segments were replaced; `begin` comes next."""
+        self._in_memory.clear()
+        self._open.clear()
+
     def begin(self, view: ActiveView) -> None:
         """Make `view` the active one; the one before stays readable until `sealed`.
 
@@ -66,6 +71,24 @@ class Views:
         """The segments before `base` are dropped: a map would keep their files' space."""
         for each in [each for each in self._open if each < base]:
             del self._open[each]
+
+    def forget(self, base: int) -> None:
+        """The view of segment `base` has been replaced: a map would show the old one."""
+        self._open.pop(base, None)
+
+    def ends_before(self, base: int) -> list[tuple[PartitionKey, int]]:
+        """Return each partition's next offset as of the segment `base`, ascending. Raises Damaged.
+
+        The segment before it is sealed.
+        """
+        bases = self._source.bases
+        number = bases.index(base)
+        assert number > 0, f"nothing stands before {base}"
+        return list(self._source.open_view(bases[number - 1]).partitions())
+
+    def earliest_offset(self, topic_id: int, partition: int) -> int:
+        """Return the first offset whose bytes are kept here. Raises Damaged."""
+        return self._view(self._bases()[0]).first_offset(topic_id, partition) or 0
 
     def next_offset(self, topic_id: int, partition: int) -> int | None:
         """Return the offset that the partition's next record gets; None where it does not exist."""

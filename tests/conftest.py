@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from docker.errors import DockerException
 from hypothesis import settings
 
+from tests.support.compose import build_image, compose_command
 from tests.support.nodes import NodeCluster
 
 # Speed is not asserted: a busy machine is slow at times, and bench/ measures. A failure shall be repeatable.
@@ -60,6 +62,15 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(autouse=True)
+def _curtain() -> Iterator[None]:
+    """Simulated clusters end with their test, and their clock with them."""
+    yield
+    simulation = sys.modules.get("tests.simulation.process")
+    if simulation is not None:
+        simulation.stage.clear()
+
+
 @pytest.fixture
 def start_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartCluster]:
     """A function that starts a cluster of `count` nodes with `settings`; all end with the test."""
@@ -103,3 +114,23 @@ def docker_engine() -> Iterator[docker.DockerClient]:
         pytest.skip(problem)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def compose() -> list[str]:
+    """How compose is called on this machine; skips where it is missing, or fails where it is required."""
+    found = compose_command()
+    if found is None:
+        problem = "neither `docker compose` nor docker-compose is installed"
+        if os.environ.get(REQUIRE_DOCKER) == "1":
+            pytest.fail(f"{problem} ({REQUIRE_DOCKER}=1 asks for one)")
+        pytest.skip(problem)
+    return found
+
+
+@pytest.fixture(scope="session")
+def image(docker_engine: docker.DockerClient, compose: list[str]) -> Iterator[str]:
+    """The project's image, built from this checkout."""
+    tag = build_image()
+    yield tag
+    docker_engine.images.remove(tag, force=True)

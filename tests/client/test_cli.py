@@ -10,10 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
 from quorumlog.client.local_nodes import free_ports
-from tests.support.fake_node import FakeCluster
+from quorumlog.proto.entry_pb2 import Member
+from tests.support.fake_node import FakeCluster, Refused
 from tests.support.waiting import UNIT_S
 
 COMMAND = [sys.executable, "-m", "quorumlog.client.cli"]
@@ -165,6 +167,56 @@ async def test_the_state_of_the_cluster(cluster: FakeCluster) -> None:
     assert status["leader_id"] == "n1"
 
 
+async def test_members_and_leadership(cluster: FakeCluster) -> None:
+    table = (await run(cluster, "cluster", "members")).out.splitlines()
+    assert table[0].split() == ["NODE", "KIND", "PEER", "ADDRESS", "STATE", "LAG", "NOTES"]
+    assert table[1].split() == ["n1", "voter", "n1:9651", "leader"]
+    assert table[-1] == "3 voters: n1, n2, n3; leader n1"
+    added = await run(cluster, "cluster", "add", "n4", "n4:9651")
+    assert (added.code, added.out) == (0, "n4: full member; 4 voters: n1, n2, n3, n4\n")
+    asked = await run(cluster, "cluster", "remove", "n4")
+    assert (asked.code, asked.out) == (2, "")
+    assert "removing n4 needs --yes" in asked.err
+    removed = await run(cluster, "cluster", "remove", "n4", "--yes", "-o", "json")
+    assert [[member["node_id"] for member in members] for members in removed.json] == [["n1", "n2", "n3"]]  # type: ignore[attr-defined]
+    assert "delete its data directory before it is added again" in removed.err
+    again = await run(cluster, "cluster", "remove", "n4", "--yes")
+    assert again.code == 1
+    assert "hint: see who takes part: quorumlog cluster members" in again.err
+    assert (await run(cluster, "cluster", "transfer", "n3")).out == "n3 leads\n"
+    assert (await run(cluster, "cluster", "transfer")).out == "n2 leads\n"
+
+
+async def test_whether_a_node_can_be_stopped_is_the_exit_code(cluster: FakeCluster) -> None:
+    safe = await run(cluster, "cluster", "check-stop", "n1")
+    assert (safe.code, safe.out) == (0, "n1: safe to stop: 2 of 3 keep up\n")
+    unsafe = await run(cluster, "cluster", "check-stop", "n3", "-o", "json")
+    assert (unsafe.code, unsafe.json) == (1, [{"node_id": "n3", "safe": False, "reason": "1 keeps up"}])
+    cluster.leader = None
+    nobody = await run(cluster, "cluster", "check-stop", "n1")
+    assert (nobody.code, nobody.out) == (1, "")
+
+
+async def test_adding_shows_how_far_the_learner_is(cluster: FakeCluster) -> None:
+    cluster.members["n4"] = Member(node_id="n4", peer_address="n4:9651", learner=True)
+    unknown = Refused("OUTCOME_UNKNOWN", grpc.StatusCode.DEADLINE_EXCEEDED)
+    cluster.nodes["n1"].change_faults.extend([unknown] * 1000)
+    waiting = await run(cluster, "cluster", "add", "n4", "n4:9651", "--timeout", "2")
+    assert (waiting.code, waiting.out) == (1, "")
+    assert waiting.err.count("n4: learner, not reached by the leader at n4:9651: does it run?") == 1
+    assert "hint: n4 is made a full member as soon as it runs and has caught up" in waiting.err
+
+
+async def test_reads_may_ask_for_a_majority_s_word(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", stdin=b"line\n")
+    for node in cluster.nodes.values():
+        node.replays = True
+    linearizable = ("--consistency", "linearizable")
+    assert (await run(cluster, "topic", "describe", "one")).code == 1
+    assert (await run(cluster, "topic", "describe", "one", *linearizable)).code == 0
+    assert (await run(cluster, "consume", "one", "-e", *linearizable)).out == "line\n"
+
+
 async def test_nobody_there_is_told_with_the_cause_and_a_hint() -> None:
     (port,) = free_ports(1)
     done = await run(None, "-s", f"127.0.0.1:{port}", "topic", "ls")
@@ -185,6 +237,9 @@ async def test_nobody_there_is_told_with_the_cause_and_a_hint() -> None:
         ("consume", "one", "-o", "nowhere"),
         ("produce", "one", "-H", "no-colon"),
         ("-s", "a:b:c", "topic", "ls"),
+        ("cluster", "add", "n4"),
+        ("cluster", "check-stop"),
+        ("consume", "one", "--consistency", "strong"),
         ("local", "--input", "/no/such/file"),
     ],
 )

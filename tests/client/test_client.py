@@ -9,12 +9,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import grpc
 import pytest
 
 import quorumlog.client
 from quorumlog.client import AsyncClient, errors
+from quorumlog.client.describe import StopCheck
 from quorumlog.client.local_nodes import free_ports
-from tests.support.fake_node import FakeCluster
+from quorumlog.proto import service_pb2
+from tests.support.fake_node import FakeCluster, Refused
 
 
 async def test_connecting_fails_in_time_with_every_endpoint_and_its_cause() -> None:
@@ -57,6 +60,19 @@ async def test_topics_come_and_go(cluster: FakeCluster) -> None:
         assert client.session_token == cluster.raft_index
 
 
+async def test_that_there_is_no_topic_is_confirmed_before_it_is_believed(cluster: FakeCluster) -> None:
+    """Row 25: after a restart of all, a node answers from a state that it has not replayed to its end."""
+    node = cluster.nodes["n1"]
+    node.replays = True
+    async with AsyncClient(node.address) as client:
+        assert await client._connection.partitions("t") == 3
+        assert client._connection.session == cluster.raft_index
+        with pytest.raises(errors.UnknownTopic):
+            await client._connection.partitions("no such topic")
+    asked = [consistency for consistency, _ in node.consistencies]
+    assert asked == [0, 2, 0, 2]
+
+
 async def test_offsets_of_all_partitions(cluster: FakeCluster) -> None:
     async with AsyncClient(cluster.nodes["n1"].address) as client, client.producer() as producer:
         await producer.send("t", b"1", partition=1)
@@ -81,6 +97,69 @@ async def test_the_sync_policy_is_one_of_three(cluster: FakeCluster) -> None:
         await client.set_sync_policy("interval")
         with pytest.raises(errors.UnknownOption, match="always, interval, os"):
             await client.set_sync_policy("never")  # type: ignore[arg-type]
+
+
+UNKNOWN = Refused("OUTCOME_UNKNOWN", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+async def test_members_come_and_go_and_leadership_moves(cluster: FakeCluster) -> None:
+    async with AsyncClient(cluster.nodes["n2"].address) as client:
+        assert [member.node_id for member in await client.members()] == ["n1", "n2", "n3"]
+        added = await client.add_member("n4", "n4:9651")
+        assert [(member.node_id, member.peer_address) for member in added][3] == ("n4", "n4:9651")
+        assert client.session_token == cluster.raft_index
+        assert [member.node_id for member in await client.remove_member("n4")] == ["n1", "n2", "n3"]
+        with pytest.raises(errors.UnknownNode):
+            await client.remove_member("n4")
+        assert await client.check_stop("n1") == StopCheck("n1", True, "2 of 3 keep up")
+        assert not (await client.check_stop("n3")).safe
+        assert await client.transfer_leadership("n3") == "n3"
+        assert await client.transfer_leadership() == "n2"
+
+
+async def test_adding_waits_on_and_says_at_last_that_it_goes_on(cluster: FakeCluster) -> None:
+    async with AsyncClient(cluster.nodes["n1"].address) as client:
+        cluster.nodes["n1"].change_faults.extend([UNKNOWN, UNKNOWN])
+        assert len(await client.add_member("n4", "n4:9651")) == 4
+        cluster.nodes["n1"].change_faults.extend([UNKNOWN] * 100)
+        with pytest.raises(errors.OutcomeUnknown) as failed:
+            await client.add_member("n5", "n5:9651", timeout_ms=200)
+        assert "as soon as it runs and has caught up" in failed.value.hint
+
+
+async def test_a_removal_whose_answer_was_lost_is_done(cluster: FakeCluster) -> None:
+    async with AsyncClient(cluster.nodes["n1"].address) as client:
+        cluster.nodes["n1"].change_faults.append(UNKNOWN)
+        cluster.nodes["n1"].change_is_done = True
+        assert [member.node_id for member in await client.remove_member("n3")] == ["n1", "n2"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("MEMBERSHIP_REFUSED", errors.MembershipRefused), ("TRANSFER_FAILED", errors.TransferFailed)],
+)
+async def test_what_is_refused_is_not_tried_again(
+    cluster: FakeCluster, reason: str, kind: type[errors.QuorumlogError]
+) -> None:
+    async with AsyncClient(cluster.nodes["n1"].address) as client:
+        for call in (lambda: client.remove_member("n3"), lambda: client.transfer_leadership("n3")):
+            cluster.nodes["n1"].change_faults.append(Refused(reason, grpc.StatusCode.FAILED_PRECONDITION))
+            with pytest.raises(kind) as failed:
+                await call()
+            assert "quorumlog cluster members" in failed.value.hint
+        assert (cluster.leader, len(cluster.members)) == ("n1", 3)
+
+
+async def test_answers_are_as_fresh_as_is_asked(cluster: FakeCluster) -> None:
+    async with AsyncClient(cluster.nodes["n1"].address) as client:
+        cluster.nodes["n1"].replays = True
+        with pytest.raises(errors.UnknownTopic):
+            await client.describe_topic("one")
+        assert (await client.describe_topic("one", consistency="linearizable")).name == "one"
+        with pytest.raises(errors.UnknownOption, match="committed, session, linearizable"):
+            await client.end_offsets("one", consistency="strong")  # type: ignore[arg-type]
+        await client.end_offsets("one", consistency="linearizable")
+        assert cluster.nodes["n1"].consistencies[-1][0] == service_pb2.CONSISTENCY_LINEARIZABLE
 
 
 async def test_a_closed_client_says_so(cluster: FakeCluster) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 
 import grpc
 import pytest
 
 from quorumlog.client import AsyncClient, errors
+from quorumlog.client import consumer as consumer_module
+from quorumlog.client.cursor import Cursor
+from quorumlog.client.endpoints import Target
 from quorumlog.proto import service_pb2
 from tests.support.fake_node import FakeCluster, Refused
+from tests.support.waiting import UNIT_S
 
 
 def addresses(cluster: FakeCluster) -> list[str]:
@@ -142,11 +147,32 @@ async def test_committed_reads_ask_for_nothing_and_after_asks_for_what_is_given(
         async with client.producer() as producer:
             metadata = await producer.send("one", b"1")
         await client.consumer("one", from_node="n2", consistency="committed").getone()
-        assert set(cluster.nodes["n2"].consistencies) == {(service_pb2.CONSISTENCY_COMMITTED, 0)}
+        offsets, stream = cluster.nodes["n2"].consistencies
+        assert offsets == (service_pb2.CONSISTENCY_COMMITTED, 0)
+        # Wherever it reads on: never behind what said where to start.
+        assert stream == (service_pb2.CONSISTENCY_SESSION, metadata.raft_index)
+        cluster.nodes["n2"].consistencies.clear()
+        await client.consumer("one", from_node="n2", start=0, consistency="committed").getone()
+        assert cluster.nodes["n2"].consistencies == [(service_pb2.CONSISTENCY_COMMITTED, 0)]
     async with AsyncClient(addresses(cluster)) as other:
         await other.consumer("one", from_node="n3", after=metadata).getone()
         session = service_pb2.CONSISTENCY_SESSION
         assert set(cluster.nodes["n3"].consistencies) == {(session, metadata.raft_index)}
+
+
+async def test_linearizable_reads_ask_a_majority_with_every_stream(cluster: FakeCluster) -> None:
+    async with AsyncClient(addresses(cluster)) as client:
+        await fill(client, 1)
+        node = cluster.nodes["n2"]
+        consumer = client.consumer("one", from_node="n2", end="latest", consistency="linearizable")
+        assert [record.value async for record in consumer] == [b"0"]
+        linearizable = service_pb2.CONSISTENCY_LINEARIZABLE
+        assert [consistency for consistency, _ in node.consistencies] == [linearizable] * 2
+        node.fetch_faults.append(Refused("NOT_CONFIRMED", grpc.StatusCode.UNAVAILABLE))
+        assert (
+            await client.consumer("one", from_node="n2", consistency="linearizable").getone()
+        ).value == b"0"
+        assert [consistency for consistency, _ in node.consistencies] == [linearizable] * 5
 
 
 async def test_an_offset_that_is_not_there_is_told_with_what_is(cluster: FakeCluster) -> None:
@@ -206,3 +232,33 @@ async def test_closing_wakes_who_waits(cluster: FakeCluster) -> None:
         await consumer.close()
         with pytest.raises(errors.ClientClosed):
             await waiting
+
+
+async def test_a_stream_whose_records_nobody_takes_is_closed_and_opened_again(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 45: a user who is slow for a while holds nothing on the node, and loses nothing."""
+    monkeypatch.setattr(consumer_module, "_HOLD_STREAM_S", 0.05)
+    async with AsyncClient(addresses(cluster)) as client:
+        await fill(client, 2000)
+        async with client.consumer("one", max_buffered_bytes=500, max_fetch_bytes=100) as consumer:
+            assert (await consumer.getone()).value == b"0"
+            reader = consumer._readers["one", 0]
+            opened: list[int] = []
+            read_stream = consumer._read_stream
+
+            async def counted(cursor: Cursor, target: Target, first_timeout_s: float) -> None:
+                opened.append(cursor.fetched)
+                await read_stream(cursor, target, first_timeout_s)
+
+            monkeypatch.setattr(consumer, "_read_stream", counted)
+            await eventually_async(lambda: bool(opened))
+            assert not reader.done()
+            rest = [(await consumer.getone()).value for _ in range(1999)]
+            assert rest == [b"%d" % number for number in range(1, 2000)]
+
+
+async def eventually_async(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20 * UNIT_S):
+        while not condition():  # noqa: ASYNC110 - a timer that nobody can wait for
+            await asyncio.sleep(0.01)

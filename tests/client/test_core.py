@@ -311,6 +311,16 @@ def test_the_delivery_timeout_says_that_the_outcome_of_a_sent_record_is_unknown(
     world.check()
 
 
+def test_a_pause_that_is_over_wakes_nobody_while_an_answer_is_awaited() -> None:
+    world = World()
+    batch = world.add(b"a")
+    world.send()
+    world.core.on_lost(errors.Unavailable("gone"), world.now_s)
+    assert world.core.next_event_s(world.now_s) == world.core.not_before_s > world.now_s
+    world.send()
+    assert world.core.next_event_s(world.now_s) == batch.deadline_s
+
+
 def test_an_expired_batch_tells_why_attempts_failed() -> None:
     world = World()
     batch = world.add(b"1")
@@ -320,6 +330,17 @@ def test_an_expired_batch_tells_why_attempts_failed() -> None:
     world.core.expire(world.now_s)
     assert batch.error is not None
     assert batch.error.attempts == (attempt,)
+
+
+def test_a_stream_that_is_denied_fails_what_was_on_it_and_not_as_unknown() -> None:
+    """Row 60: nothing on it was done, and asking again would not help."""
+    world = World(core=new_core(enable_idempotence=False))
+    world.add(b"0")
+    world.send()
+    world.core.on_lost(errors.PermissionDenied("no"), world.now_s)
+    error = world.batches[b"0"][0].error
+    assert isinstance(error, errors.PermissionDenied)
+    assert not error.outcome_unknown
 
 
 def test_without_idempotence_nothing_ambiguous_is_sent_again() -> None:

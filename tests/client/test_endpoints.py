@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from quorumlog.client.endpoints import MAX_ENDPOINTS, STALE_HINT_S, Endpoints, Target, parse_servers
+from quorumlog.client.endpoints import (
+    MAX_ENDPOINTS,
+    STALE_HINT_S,
+    Endpoints,
+    Route,
+    Target,
+    parse_servers,
+)
 from quorumlog.client.errors import UnknownOption
 
 
@@ -50,6 +57,16 @@ def test_a_leader_that_was_never_reached_is_left_to_forwarding() -> None:
     assert table.for_write(0.001, "leader") == Target("a:1", no_forward=False)
 
 
+@pytest.mark.parametrize("route", ["leader", "any"])
+def test_a_node_that_knows_no_leader_is_not_left_to_forward(route: Route) -> None:
+    table = endpoints("a:1", "b:1")
+    table.leads("10.0.0.1:1")
+    table.failed("10.0.0.1:1", now_s=0)
+    asked = table.for_write(0.001, route)
+    table.leads_not(asked.address)  # it answers, but it is cut off from the others
+    assert table.for_write(0.002, route).address != asked.address
+
+
 def test_a_leader_that_has_died_is_searched_for() -> None:
     table = endpoints("a:1", "b:1")
     table.succeeded("a:1")
@@ -67,6 +84,23 @@ def test_a_stale_name_of_a_dead_leader_is_not_followed_but_in_the_end_left_to_fo
     assert target.no_forward
     assert target.address != "a:1"
     assert not table.for_write(STALE_HINT_S + 0.1, "leader").no_forward
+
+
+def test_a_named_leader_that_refused_is_asked_again_when_its_pause_is_over() -> None:
+    table = endpoints("a:1", "b:1", "c:1")
+    table.succeeded("a:1")
+    table.failed("a:1", now_s=0, refused=True)
+    table.leads("a:1")  # it was started again and elected
+    assert table.for_write(0.001, "leader").address != "a:1"
+    assert table.for_write(0.5, "leader") == Target("a:1", no_forward=True)
+
+
+def test_a_named_leader_that_was_silent_is_not_asked_again_while_the_hint_may_be_stale() -> None:
+    table = endpoints("a:1", "b:1", "c:1")
+    table.succeeded("a:1")
+    table.failed("a:1", now_s=0)
+    table.leads("a:1")  # to wait for its silence again would cost seconds
+    assert table.for_write(0.5, "leader").address != "a:1"
 
 
 def test_who_failed_comes_last_until_its_pause_is_over() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import pytest
 
 from quorumlog.client import AsyncClient, errors
+from quorumlog.client import producer as module
 from quorumlog.client.batches import RecordMetadata
 from quorumlog.proto.batch import decode_batch
 from tests.support.fake_node import FakeCluster, Fault
@@ -50,6 +51,17 @@ async def test_records_sent_together_share_a_request(cluster: FakeCluster) -> No
         sent = await asyncio.gather(*(producer.send("one", b"%d" % number) for number in range(100)))
         assert [metadata.offset for metadata in sent] == list(range(1, 101))
         assert all_requests(cluster) - before <= 3
+
+
+async def test_a_sender_that_comes_late_does_not_pass_those_who_wait(cluster: FakeCluster) -> None:
+    async with AsyncClient(addresses(cluster)) as client, client.producer() as producer:
+        # All of these wait to be told how many partitions there are; they go on one after the other.
+        early = [asyncio.create_task(producer.submit("one", b"%d" % number)) for number in range(5)]
+        while "one" not in client._connection._partitions:  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0)
+        await producer.submit("one", b"late")
+        await asyncio.gather(*early)
+    assert stored(cluster) == [b"0", b"1", b"2", b"3", b"4", b"late"]
 
 
 async def test_a_client_that_knows_a_follower_goes_to_the_leader(cluster: FakeCluster) -> None:
@@ -131,6 +143,40 @@ async def test_the_delivery_timeout_says_unknown_with_the_endpoints_tried(cluste
             await producer.send("one", b"2")
         assert failed.value.outcome_unknown
         assert cluster.nodes["n1"].address in str(failed.value)
+
+
+async def test_a_leader_that_sleeps_is_left_when_the_others_follow_another(cluster: FakeCluster) -> None:
+    """Row 21: its connection stands, and it will answer when it wakes up, minutes later perhaps."""
+    client = AsyncClient(addresses(cluster), attempt_timeout_ms=60_000)
+    async with client, client.producer() as producer:
+        await producer.send("one", b"1")
+        await client.status()
+        cluster.nodes["n1"].stalled = True
+        cluster.leader = "n2"
+        async with asyncio.timeout(20):
+            await producer.send("one", b"2")
+    assert stored(cluster) == [b"1", b"2"]
+
+
+async def test_a_slow_leader_that_the_others_follow_is_waited_for(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SUSPECT_S", 0.02)
+    client = AsyncClient(addresses(cluster), attempt_timeout_ms=60_000)
+    async with client, client.producer() as producer:
+        await producer.send("one", b"1")
+        call = producer._call
+        cluster.nodes["n1"].stalled = True
+        asked = cluster.nodes["n2"].statuses
+        waiting = asyncio.create_task(producer.send("one", b"2"))
+        while cluster.nodes["n2"].statuses < asked + 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert producer._call is call
+        assert not waiting.done()
+        await cluster.nodes["n1"].stop()
+        cluster.leader = "n2"
+        await waiting
+    assert stored(cluster) == [b"1", b"2"]
 
 
 async def test_flush_raises_what_was_not_delivered_and_nobody_awaited(cluster: FakeCluster) -> None:

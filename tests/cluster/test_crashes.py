@@ -37,6 +37,7 @@ def test_what_was_acknowledged_survives_the_death_of_the_leader(cluster: NodeClu
 
 
 def test_leaders_die_one_after_the_other_and_come_back(start_cluster: StartCluster) -> None:
+    """Row 1: `make chaos KILLS=100` does it a hundred times."""
     cluster = start_cluster(settings=SMALL_SEGMENTS)
     cluster.replica("n1").create_topic(TOPIC)
     with Load("load", cluster.bootstrap_servers, TOPIC) as load:

@@ -7,16 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.waiting import UNIT_S
 
 LINES = 5000
 
 
-def test_all_lines_of_the_input_are_read_back_in_order_though_the_leader_dies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--tls"]])
+def test_all_lines_of_the_input_are_read_back_in_order_though_the_leader_dies(
+    tmp_path: Path, options: list[str]
+) -> None:
     source = tmp_path / "input"
     source.write_text("".join(f"line {number} of the input\n" for number in range(LINES)))
     command = [str(Path(sys.executable).with_name("quorumlog")), "local", "--once"]
-    command += ["--directory", str(tmp_path / "var"), "--input", str(source)]
+    command += ["--directory", str(tmp_path / "var"), "--input", str(source), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120 * UNIT_S, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     summary = json.loads(done.stdout.splitlines()[-1])

@@ -13,6 +13,7 @@ TOPIC = "events"
 
 
 def test_a_minority_cannot_acknowledge(cluster: NodeCluster) -> None:
+    """Row 29."""
     cluster.wait_until_applied(cluster.replica("n1").create_topic(TOPIC))
     leader = cluster.wait_for_leader()
     followers = cluster.followers()
@@ -38,6 +39,7 @@ def test_a_minority_still_serves_what_is_committed(cluster: NodeCluster) -> None
 
 
 def test_a_leader_that_sleeps_through_an_election_follows_the_new_one(cluster: NodeCluster) -> None:
+    """Row 21."""
     cluster.replica("n1").create_topic(TOPIC)
     sleeper = cluster.wait_for_leader()
     others = cluster.followers()
@@ -75,6 +77,7 @@ def test_a_producer_goes_on_through_a_node_that_no_longer_leads(cluster: NodeClu
 
 
 def test_sleeping_followers_stop_the_leader_from_acknowledging(cluster: NodeCluster) -> None:
+    """Row 22."""
     cluster.wait_until_applied(cluster.replica("n1").create_topic(TOPIC))
     leader = cluster.wait_for_leader()
     followers = cluster.followers()

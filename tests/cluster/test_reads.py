@@ -27,6 +27,7 @@ def test_every_node_serves_what_was_produced(cluster: NodeCluster) -> None:
 
 
 def test_a_follower_shows_its_reader_what_it_just_wrote(cluster: NodeCluster) -> None:
+    """Row 44."""
     leader = cluster.wait_for_leader()
     follower = cluster.followers()[0]
     cluster.replica(leader).create_topic(TOPIC)
@@ -38,6 +39,7 @@ def test_a_follower_shows_its_reader_what_it_just_wrote(cluster: NodeCluster) ->
 
 
 def test_a_lagging_follower_waits_before_it_answers_a_session_read(cluster: NodeCluster) -> None:
+    """Rows 43 and 44."""
     leader = cluster.wait_for_leader()
     follower = cluster.followers()[0]
     created = cluster.replica(leader).create_topic(TOPIC)
@@ -53,6 +55,7 @@ def test_a_lagging_follower_waits_before_it_answers_a_session_read(cluster: Node
 
 
 def test_a_session_read_that_cannot_be_reached_says_how_far_the_replica_is(cluster: NodeCluster) -> None:
+    """Rows 43 and 44: behind, it says so; it does not answer with less."""
     created = cluster.replica("n1").create_topic(TOPIC)
     cluster.wait_until_applied(created)
     follower = cluster.followers()[0]

@@ -13,6 +13,7 @@ TOPIC = "events"
 
 
 def test_records_produced_at_each_node_end_up_on_all_nodes_in_one_order(cluster: NodeCluster) -> None:
+    """Row 42."""
     cluster.replica("n1").create_topic(TOPIC)
     results = []
     for node in cluster:
@@ -37,6 +38,7 @@ def test_a_topic_created_through_a_follower_is_known_everywhere(cluster: NodeClu
 
 
 def test_a_follower_that_shall_not_forward_names_the_leader(cluster: NodeCluster) -> None:
+    """Row 42."""
     cluster.replica("n1").create_topic(TOPIC)
     leader = cluster.wait_for_leader()
     follower = cluster.followers()[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quorumlog.client.tls import Tls
 from tests.support.local_node import LocalNode, config_for
 
 StartNode = Callable[..., Awaitable[LocalNode]]
@@ -17,11 +18,13 @@ async def start_node(tmp_path: Path) -> AsyncIterator[StartNode]:
     """A function that starts a node; all are stopped in the end."""
     nodes: list[LocalNode] = []
 
-    async def start(node_id: str = "n1", *, leads: bool = True, **settings: str) -> LocalNode:
+    async def start(
+        node_id: str = "n1", *, leads: bool = True, tls: Tls | None = None, **settings: str
+    ) -> LocalNode:
         # Nothing is left to wait for when a test ends: a stop that hangs shall not hide behind a long grace.
         settings.setdefault("limits__shutdown_grace", "2s")
         config = config_for(tmp_path / node_id, node_id, **settings)
-        nodes.append(await LocalNode.start(config, leads=leads))
+        nodes.append(await LocalNode.start(config, leads=leads, tls=tls))
         return nodes[-1]
 
     yield start

@@ -121,6 +121,9 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ('log.segment_bytes = "1KiB"', "log.segment_bytes: expected 64KiB to 2GiB"),
         ("log.segment_entries = 1", "log.segment_entries: expected 2 to 10000000"),
         ('log.segment_entries = "many"', "log.segment_entries: expected a whole number"),
+        ('log.retention_bytes = "32MiB"', "log.retention_bytes: expected at least log.segment_bytes"),
+        ('log.retention_age = "500ms"', "log.retention_age: expected at least 1s"),
+        ("log.retention_age = 7", "log.retention_age: expected a duration"),
         ('limits.batch_bytes = "9MiB"', "limits.batch_bytes: expected 1 to 8388608"),
         ('limits.record_bytes = "9MiB"', "limits.record_bytes: expected 1 to limits.batch_bytes"),
         ("limits.concurrent_calls = 0", "limits.concurrent_calls: expected 1 or more"),
@@ -152,6 +155,13 @@ def test_what_does_not_fit_is_refused_with_expected_and_actual(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, MINIMAL + line + "\n")
+
+
+def test_everything_is_kept_unless_a_limit_is_set(tmp_path: Path) -> None:
+    log = load(tmp_path).log
+    assert (log.retention_bytes, log.retention_age_s) == (None, None)
+    log = load(tmp_path, MINIMAL + 'log.retention_bytes = "10GiB"\nlog.retention_age = "7d"\n').log
+    assert (log.retention_bytes, log.retention_age_s) == (10 * 2**30, 7 * 86_400.0)
 
 
 def test_what_is_missing_is_named_with_every_way_to_set_it(tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from quorumlog.node import consuming as consuming_module
+from quorumlog.node import outbound as outbound_module
 from quorumlog.node import reading as reading_module
 from quorumlog.proto import service_pb2
 from quorumlog.proto.batch import decode_batch
 from tests.node.conftest import StartNode
 from tests.support.local_node import TIMEOUT_S, LocalNode, batch_of, error_info, until
+
+Pair = tuple[LocalNode, LocalNode]
+LINEARIZABLE = service_pb2.CONSISTENCY_LINEARIZABLE
 
 
 def values_in(response: service_pb2.FetchResponse) -> list[bytes | None]:
@@ -208,8 +212,8 @@ async def test_a_consumer_that_never_reads_is_not_read_for(
 async def test_many_slow_consumers_get_smaller_messages(
     node: LocalNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consuming_module, "_WAITING_BYTES", 64_000)
-    monkeypatch.setattr(consuming_module, "_SHARE_BYTES_MIN", 1_000)
+    monkeypatch.setattr(outbound_module, "BYTES", 8 * 64_000)
+    monkeypatch.setattr(outbound_module, "SHARE_BYTES_MIN", 1_000)
     await node.create("orders")
     await fill(node, 30, size=10_000)
     first = await consume(node).read()
@@ -307,9 +311,77 @@ async def test_a_session_read_that_is_not_reached_in_time_says_how_far_it_is(
     assert info.metadata["applied_index"] == str(follower.engine.applied_index)
 
 
-async def test_linearizable_and_unknown_consistency_are_refused(node: LocalNode) -> None:
+async def test_a_linearizable_read_waits_for_what_the_leader_has_acknowledged(pair: Pair) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    follower.engine.hold()
+    await leader.produce(batch_of("orders", [b"acknowledged"]))
+    assert not (await follower.fetch("orders", 0)).batches  # committed may lag
+    reads = [
+        asyncio.ensure_future(follower.fetch("orders", 0, consistency=LINEARIZABLE)),
+        asyncio.ensure_future(first_of_stream(follower)),
+    ]
+    queries = [service_pb2.OffsetQuery(partition=0, latest=True)]
+    asked = service_pb2.ListOffsetsRequest(topic="orders", queries=queries, consistency=LINEARIZABLE)
+    offsets = asyncio.ensure_future(waited_for(follower.log.ListOffsets(asked, timeout=TIMEOUT_S)))
+    await until(lambda: follower.engine.reads_asked == 3)
+    assert not any(read.done() for read in (*reads, offsets))
+    follower.engine.release()
+    for read in reads:
+        assert [batch.base_offset for batch in (await read).batches] == [0]
+    assert [answer.offset for answer in (await offsets).answers] == [1]
+
+
+async def test_a_consumer_is_confirmed_at_the_start_of_its_stream_only(pair: Pair) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    await leader.produce(batch_of("orders"))
+    stream = consume(follower, consistency=LINEARIZABLE)
+    assert (await stream.read()).batches[0].base_offset == 0
+    await leader.produce(batch_of("orders"))
+    assert (await stream.read()).batches[0].base_offset == 1
+    assert follower.engine.reads_asked == 1
+    stream.cancel()
+
+
+async def test_a_read_that_nobody_confirms_is_refused_and_says_why(node: LocalNode) -> None:
     await node.create("orders")
-    for consistency, reason in ((service_pb2.CONSISTENCY_LINEARIZABLE, "UNSUPPORTED"), (9, "BAD_REQUEST")):
+    node.engine.lose_leader()
+    for read in (node.fetch("orders", 0, consistency=LINEARIZABLE), first_of_stream(node)):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await node.fetch("orders", 0, consistency=consistency)
-        assert error_info(caught.value).reason == reason
+            await read
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert error_info(caught.value).reason == "NOT_CONFIRMED"
+        assert "no majority" in str(caught.value.details())
+
+
+async def test_a_linearizable_read_is_asked_again_while_somebody_leads(pair: Pair) -> None:
+    leader, follower = pair
+    await leader.create("orders")
+    await leader.produce(batch_of("orders"))
+    follower.engine.unconfirmed = 2
+    assert (await follower.fetch("orders", 0, consistency=LINEARIZABLE)).high_watermark == 1
+    assert follower.engine.reads_asked == 3
+    follower.engine.unconfirmed = 1_000_000
+    request = service_pb2.FetchRequest(topic="orders", consistency=LINEARIZABLE)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await follower.log.Fetch(request, timeout=0.3)
+    assert error_info(caught.value).reason == "NOT_CONFIRMED"
+
+
+async def test_an_unknown_consistency_is_refused(node: LocalNode) -> None:
+    await node.create("orders")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await node.fetch("orders", 0, consistency=9)
+    assert error_info(caught.value).reason == "BAD_REQUEST"
+
+
+async def first_of_stream(node: LocalNode) -> service_pb2.FetchResponse:
+    stream = consume(node, consistency=LINEARIZABLE)
+    response: service_pb2.FetchResponse = await stream.read()
+    stream.cancel()
+    return response
+
+
+async def waited_for(call: Any) -> Any:
+    return await call

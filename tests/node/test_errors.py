@@ -69,3 +69,17 @@ def test_a_status_carries_the_details_and_a_bounded_message() -> None:
     failure = failure_for(refused)
     assert (failure.code, failure.reason) == (code.value[0], "OFFSET_OUT_OF_RANGE")
     assert failure.metadata == {"earliest": "1"}
+
+
+def test_damage_names_file_segment_position_and_entry() -> None:
+    refused = refused_for(Damaged("00000000000000000013.log", 4096, 14, "payload crc"))
+    assert dict(refused.metadata) == {
+        "file": "00000000000000000013.log",
+        "segment": "13",
+        "position": "4096",
+        "entry": "14",
+    }
+    assert dict(refused_for(Damaged("manifest", 0, None, "x")).metadata) == {
+        "file": "manifest",
+        "position": "0",
+    }

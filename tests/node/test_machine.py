@@ -166,6 +166,7 @@ def test_time_never_falls(node: MachineOnLog) -> None:
 
 
 def test_what_this_build_does_not_know_stops_the_node(node: MachineOnLog) -> None:
+    """Row 57."""
     with pytest.raises(UnknownEntry, match="feature level: expected at most 1, got 2"):
         node.entry(create("orders"), level=2)
 
@@ -264,6 +265,7 @@ ENTRIES = st.lists(
 def test_equal_entries_give_equal_results_and_snapshots(
     entries: list[tuple[int, list[Operations]]], segment_entries: int, restarts: set[int]
 ) -> None:
+    """Row 28: what cannot be applied is refused with the same result everywhere, and the next is applied."""
     with tempfile.TemporaryDirectory() as directory:
         leader_path, follower_path = Path(directory, "leader"), Path(directory, "follower")
         with machine_on_log(leader_path, segment_entries=segment_entries) as leader:

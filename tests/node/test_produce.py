@@ -81,6 +81,7 @@ async def test_each_batch_of_a_request_has_its_own_outcome(node: LocalNode) -> N
 async def test_a_header_that_contradicts_the_body_is_refused(
     node: LocalNode, changes: dict[str, object], reason: str
 ) -> None:
+    """Row 64."""
     await node.create("orders")
     code, actual = await refusal(node, header_of(batch_of("orders"), **changes))
     assert (code, actual) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
@@ -88,6 +89,7 @@ async def test_a_header_that_contradicts_the_body_is_refused(
 
 
 async def test_an_empty_batch_is_refused(node: LocalNode) -> None:
+    """Row 49."""
     await node.create("orders")
     empty = service_pb2.TopicBatch(topic="orders", header=batch_pb2.BatchHeader(encoding=1))
     assert await refusal(node, empty) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_BATCH")
@@ -97,6 +99,7 @@ async def test_an_empty_batch_is_refused(node: LocalNode) -> None:
 
 
 async def test_what_is_too_large_is_refused(start_node: StartNode) -> None:
+    """Rows 49 and 64."""
     node = await start_node(limits__batch_bytes="2KiB", limits__record_bytes="1KiB")
     await node.create("orders")
     too_large = (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE")
@@ -128,6 +131,7 @@ async def test_a_place_that_does_not_exist_is_refused(
 
 
 async def test_bytes_that_are_no_request_are_refused(node: LocalNode) -> None:
+    """Row 64."""
     method = node.channel.unary_unary("/quorumlog.v1.Log/Produce")
     for raw in (b"\xff\xff\xff", b"\x0a\x05abc", b"\x0a\x04\x0a\x02\xff\xfe"):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -179,6 +183,7 @@ async def test_a_deadline_that_passes_means_unknown(node: LocalNode) -> None:
 
 
 async def test_a_repeat_gets_the_first_result(node: LocalNode) -> None:
+    """Row 41."""
     await node.create("orders")
     opened = await node.log.OpenProducer(service_pb2.OpenProducerRequest(), timeout=TIMEOUT_S)
     assert (opened.producer_id, opened.epoch) == (1, 0)

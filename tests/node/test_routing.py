@@ -25,6 +25,7 @@ def request_of(topic: str = "orders", **fields: int) -> service_pb2.ProduceReque
 
 
 async def test_every_write_on_a_follower_is_done_by_the_leader(pair: Pair) -> None:
+    """Row 42."""
     leader, follower = pair
     topic = await follower.create("orders", 2)
     assert [each.partition for each in topic.partitions] == [0, 1]
@@ -58,6 +59,7 @@ async def test_the_leader_s_refusal_comes_back_as_it_is(pair: Pair) -> None:
 
 
 async def test_a_follower_that_is_asked_not_to_forward_says_who_leads(pair: Pair) -> None:
+    """Row 42."""
     leader, follower = pair
     await leader.create("orders")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -174,6 +176,7 @@ async def test_a_leader_that_is_not_reached_was_surely_not_asked(start_node: Sta
 
 
 async def test_a_leader_that_vanishes_with_the_call_leaves_the_outcome_unknown(pair: Pair) -> None:
+    """Row 41."""
     leader, follower = pair
     await leader.create("orders")
     leader.engine.hold()

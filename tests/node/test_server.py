@@ -170,3 +170,16 @@ def test_a_process_that_cannot_start_says_why_and_ends_with_one(tmp_path: Path) 
         assert node.wait(TIMEOUT_S) == 1
         assert node.stderr is not None
         assert "the directory belongs to first" in node.stderr.read()
+
+
+async def test_health_says_whether_what_is_stored_is_intact(tmp_path: Path) -> None:
+    node = await LocalNode.start(config_for(tmp_path))
+    assert await node.health_of("intact") == "SERVING"
+    for alarms, expected in (({"DAMAGE 1.log", "DISK_FULL"}, "NOT_SERVING"), ({"DISK_FULL"}, "SERVING")):
+        node.engine.alarms = alarms
+        for listener in node.engine.on_alarms:
+            listener()
+        while await node.health_of("intact") != expected:
+            pass
+    assert await node.health_of("") == "SERVING"
+    await node.stop()

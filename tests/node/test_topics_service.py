@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import grpc
 import pytest
 
 from quorumlog.proto import service_pb2
-from tests.support.local_node import TIMEOUT_S, LocalNode, batch_of, error_info
+from tests.support.local_node import TIMEOUT_S, LocalNode, batch_of, error_info, until
 
 
 async def test_a_topic_is_created_and_described(node: LocalNode) -> None:
@@ -61,6 +64,7 @@ async def test_a_deleted_topic_is_gone_and_may_be_made_again(node: LocalNode) ->
 async def test_what_cannot_be_a_topic_is_refused(
     node: LocalNode, name: str, partitions: int, code: grpc.StatusCode, reason: str
 ) -> None:
+    """Row 64."""
     await node.create("orders")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await node.create(name, partitions)
@@ -78,8 +82,40 @@ async def test_a_description_waits_for_the_entry_that_is_asked_for(node: LocalNo
 
 
 async def test_bytes_that_are_no_request_are_refused(node: LocalNode) -> None:
+    """Row 64."""
     for method in ("CreateTopic", "DeleteTopic", "DescribeTopic", "ListTopics"):
         call = node.channel.unary_unary(f"/quorumlog.v1.Topics/{method}")(b"\xff", timeout=TIMEOUT_S)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_linearizable_description_never_denies_what_was_acknowledged(
+    pair: tuple[LocalNode, LocalNode],
+) -> None:
+    leader, follower = pair
+    follower.engine.hold()
+    await leader.create("orders")
+    linearizable = service_pb2.CONSISTENCY_LINEARIZABLE
+    described = asyncio.ensure_future(
+        answer_of(
+            follower.topics.DescribeTopic(
+                service_pb2.DescribeTopicRequest(name="orders", consistency=linearizable), timeout=TIMEOUT_S
+            )
+        )
+    )
+    listed = asyncio.ensure_future(
+        answer_of(
+            follower.topics.ListTopics(
+                service_pb2.ListTopicsRequest(consistency=linearizable), timeout=TIMEOUT_S
+            )
+        )
+    )
+    await until(lambda: follower.engine.reads_asked == 2)
+    follower.engine.release()
+    assert (await described).topic.name == "orders"
+    assert [topic.name for topic in (await listed).topics] == ["orders"]
+
+
+async def answer_of(call: Any) -> Any:
+    return await call

@@ -62,6 +62,7 @@ def test_a_heartbeat_in_the_middle_truncates_nothing() -> None:
 
 
 def test_entries_that_are_here_already_are_skipped() -> None:
+    """Row 38."""
     assert shape(admit(TermsOnly([1, 1, 1]), 0, 0, 0, 0, frames(1, 1, 1))) == (2, [], None, 0)
     assert shape(admit(TermsOnly([1, 1, 1]), 0, 1, 1, 0, frames(2, 1, 1, 2))) == (3, [4], None, 0)
 

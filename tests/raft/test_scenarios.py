@@ -15,7 +15,7 @@ from quorumlog.raft.progress import State
 from quorumlog.raft.proposal import Committed
 from quorumlog.raft.replica import Replica
 from quorumlog.storage.errors import Damaged
-from tests.support.simulation import Cluster, Faults, Node
+from tests.simulation.script import Cluster, Faults, Node
 
 
 def up(node: Node) -> Replica:
@@ -113,10 +113,8 @@ class TestTruncation:
         follower = up(followers_of(cluster, leader)[0])
         last = follower.journal.last_index
         late = AppendEntries(previous_index=1, previous_term=follower.journal.term_at(1), commit_index=0)
-        session = cluster.connection(leader.name, follower.config.node_id)
-        assert session is not None
         message = PeerMessage(term=follower.core.term, append_entries=late)
-        follower.receive(leader.name, session.number, message, None)
+        follower.receive(leader.name, cluster.session(follower.config.node_id, leader.name), message, None)
         assert follower.journal.last_index == last
 
     def test_a_deposed_leaders_tail_is_replaced_and_its_callers_are_told(self, cluster: Cluster) -> None:
@@ -212,14 +210,12 @@ class TestDurability:
         follower = followers_of(cluster, leader)[0]
         outcome = cluster.propose(leader)
         progress = up(leader).leader.progress[follower.name]
-        session = cluster.connection(leader.name, follower.name)
-        assert session is not None
         index = up(leader).journal.last_index + 1
         cluster.run(0.0001)
         stale = PeerMessage(
             term=up(leader).core.term - 1, append_reply=AppendReply(outcome=AppendReply.MATCHED, index=index)
         )
-        up(leader).receive(follower.name, session.number, stale, None)
+        up(leader).receive(follower.name, cluster.session(leader.name, follower.name), stale, None)
         assert progress.match < index
         cluster.run_until(lambda: bool(outcome))
 
@@ -228,8 +224,7 @@ class TestDurability:
         leader = cluster.await_leader()
         follower = followers_of(cluster, leader)[0]
         cluster.run_until(cluster.converged)
-        session = cluster.connection(leader.name, follower.name)
-        assert session is not None
+        older = cluster.session(leader.name, follower.name)
         cluster.disconnect(leader.name, follower.name)
         cluster.run_until(lambda: cluster.connection(leader.name, follower.name) is not None)
         cluster.propose(leader)
@@ -238,7 +233,7 @@ class TestDurability:
         before = progress.match
         reply = AppendReply(outcome=AppendReply.MATCHED, index=up(leader).journal.last_index)
         late = PeerMessage(term=up(leader).core.term, append_reply=reply)
-        up(leader).receive(follower.name, session.number, late, None)
+        up(leader).receive(follower.name, older, late, None)
         assert progress.match == before
 
     def test_what_the_leader_held_dies_with_its_leadership(self, cluster: Cluster) -> None:
@@ -336,13 +331,16 @@ class TestCommit:
         cluster.run_until(cluster.converged)
         node = followers_of(cluster, leader)[0]
         follower = up(node)
-        session = cluster.connection(leader.name, node.name)
-        assert session is not None
         last, term = follower.journal.last_index, follower.core.term
         message = AppendEntries(
             previous_index=last, previous_term=follower.journal.term_at(last), commit_index=last + 9
         )
-        follower.receive(leader.name, session.number, PeerMessage(term=term, append_entries=message), None)
+        follower.receive(
+            leader.name,
+            cluster.session(follower.config.node_id, leader.name),
+            PeerMessage(term=term, append_entries=message),
+            None,
+        )
         assert follower.core.commit_index == last
 
     def test_a_restart_begins_at_what_the_state_covers(self, cluster: Cluster) -> None:
@@ -400,11 +398,11 @@ class TestElections:
             candidate = next((n for n in cluster.nodes.values() if up(n).core.role == core.CANDIDATE), None)
         voter = next(name for name in cluster.names if name != candidate.name)
         cluster.run_until(lambda: cluster.connection(candidate.name, voter) is not None)
-        session = cluster.connection(candidate.name, voter)
-        assert session is not None
         term = up(candidate).core.term
         for _ in range(3):
-            up(candidate).receive(voter, session.number, PeerMessage(term=term, vote=Vote()), None)
+            up(candidate).receive(
+                voter, cluster.session(candidate.name, voter), PeerMessage(term=term, vote=Vote()), None
+            )
         assert up(candidate).core.role == core.CANDIDATE
 
     def test_a_vote_is_not_given_twice_over_a_restart(self, cluster: Cluster) -> None:
@@ -432,12 +430,11 @@ class TestElections:
         committed(cluster, leader)
         cluster.run_until(cluster.converged)
         node, other = followers_of(cluster, leader)
-        session = cluster.connection(node.name, other.name)
-        assert session is not None
         request = PeerMessage(
-            term=up(node).core.term + 1, request_vote=RequestVote(last_log_index=0, last_log_term=0)
+            term=up(node).core.term + 1,
+            request_vote=RequestVote(last_log_index=0, last_log_term=0, transfer=True),
         )
-        up(node).receive(other.name, session.number, request, None)
+        up(node).receive(other.name, cluster.session(node.name, other.name), request, None)
         assert up(node).core._SyncObj__votedForNodeId is None
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from quorumlog.proto.peer_pb2 import AppendEntries, Hello, PeerMessage
 from quorumlog.raft import transport as module
+from quorumlog.raft.interfaces import Standing
 from quorumlog.raft.transport import Transport, TransportConfig
 from quorumlog.raft.wire import encode
 
@@ -25,13 +26,26 @@ def free_port() -> int:
 class Listener:
     """Remembers what it was told, and wakes whoever waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: set[str]) -> None:
+        self.members = members
+        self.refused: list[str] = []
         self.opened: list[tuple[str, int]] = []
         self.closed: list[tuple[str, int]] = []
         self.messages: list[tuple[str, int, PeerMessage, bytes | None]] = []
         self._changed = asyncio.Event()
 
-    def session_opened(self, peer_id: str, session: int, hello: Hello) -> None:
+    def standing(self) -> Standing:
+        return Standing(b"d" * 16, 7)
+
+    def why_refuse(self, peer_id: str, standing: Standing) -> str | None:
+        return None if peer_id in self.members else f"{peer_id!r} is not a member"
+
+    def session_refused(self, peer_id: str, reason: str) -> None:
+        self.refused.append(reason)
+        self._changed.set()
+
+    def session_opened(self, peer_id: str, session: int, hello: Hello, standing: Standing) -> None:
+        assert standing.term == 7
         self.opened.append((peer_id, session))
         self._changed.set()
 
@@ -60,16 +74,17 @@ class Pair:
         names = ["n1", "n2"]
         self.configs = [
             TransportConfig(
-                name, b"c" * 16, 0, bytes([number]) * 16, f"client-{name}", "127.0.0.1", ports[number],
-                {names[1 - number]: f"127.0.0.1:{ports[1 - number]}"},
+                name, b"c" * 16, 0, bytes([number]) * 16, f"client-{name}", "127.0.0.1", ports[number]
             )
             for number, name in enumerate(names)
         ]  # fmt: skip
-        self.listeners = [Listener(), Listener()]
+        self.peers = [{names[1 - number]: f"127.0.0.1:{ports[1 - number]}"} for number in range(2)]
+        self.listeners = [Listener({"n1", "n2"}), Listener({"n1", "n2"})]
         self.transports: list[Transport] = []
 
     async def start(self, number: int) -> Transport:
         transport = Transport(self.configs[number], self.listeners[number])
+        transport.set_peers(self.peers[number], [])
         await transport.start()
         self.transports.append(transport)
         return transport
@@ -113,6 +128,24 @@ async def test_a_lost_connection_is_dialled_again_with_a_new_session_number(pair
     assert pair.listeners[0].opened[0][1] < pair.listeners[0].opened[1][1]
 
 
+async def test_a_node_that_the_others_do_not_know_goes_to_them_to_be_told(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new node, or a removed one: whoever should dial it does not know it."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    pair.peers[0], pair.listeners[0].members = {}, {"n1"}
+    first, second = await pair.start(0), await pair.start(1)
+    await pair.listeners[1].until(lambda: bool(pair.listeners[1].refused))
+    assert pair.listeners[1].refused[0] == "'n2' is not a member"
+    await pair.listeners[1].until(lambda: len(pair.listeners[1].refused) > 1)  # again and again
+    assert not pair.listeners[0].opened
+    assert first.why_refused("n2") == "'n2' is not a member"
+    pair.listeners[0].members.add("n2")
+    first.set_peers({"n2": second.address}, ["n2"])
+    await pair.listeners[0].until(lambda: bool(pair.listeners[0].opened))
+    assert first.why_refused("n2") == ""
+
+
 async def test_what_is_sent_without_a_session_is_lost(pair: Pair) -> None:
     first = await pair.start(0)
     assert not first.has_room("n2")
@@ -127,14 +160,13 @@ async def test_what_is_sent_without_a_session_is_lost(pair: Pair) -> None:
     [
         ({"cluster_id": b"x" * 16}, "another cluster"),
         ({"group": 1}, "group"),
-        ({"node_id": "a stranger"}, "not a peer"),
+        ({"node_id": "a stranger"}, "not a member"),
     ],
 )
 async def test_a_peer_that_does_not_fit_gets_no_session(
     pair: Pair, change: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair.configs[0] = replace(pair.configs[0], **change)  # type: ignore[arg-type]
-    pair.configs[0].peers.setdefault("n2", pair.configs[1].peers["n1"])
     await pair.start(1)
     await pair.start(0)
     async with asyncio.timeout(20):
@@ -223,3 +255,34 @@ async def test_a_queue_that_nobody_empties_has_no_room(pair: Pair, monkeypatch: 
     async with asyncio.timeout(20):
         await room.wait()
     await pair.listeners[1].until(lambda: len(pair.listeners[1].messages) == sent)
+
+
+async def test_a_node_that_the_other_one_does_not_know_dials_whatever_their_ids(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that was away knows nothing of who joined meanwhile, and would dial it otherwise."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    pair.peers[0] = {}
+    await both_up(pair)
+
+
+async def test_of_two_that_know_each_other_one_dials(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that cross would end each other."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    first, second = await both_up(pair)
+    first._sessions["n2"].abort()
+    for listener in pair.listeners:
+        await listener.until(lambda: len(listener.opened) > len(listener.closed) > 0)  # noqa: B023
+    second.send("n1", PeerMessage(term=2))
+    await pair.listeners[0].until(lambda: bool(pair.listeners[0].messages))
+
+
+async def test_a_name_that_no_vote_could_be_kept_for_gets_no_session(pair: Pair) -> None:
+    transport = await pair.start(0)
+    pair.listeners[0].members.add("x" * 300)
+    reader, writer = await asyncio.open_connection(*transport.address.rsplit(":", 1))
+    hello = Hello(protocol=1, cluster_id=b"c" * 16, node_id="x" * 300)
+    writer.writelines(bytes(piece) for piece in encode(PeerMessage(hello=hello)))
+    answer = await asyncio.wait_for(reader.read(), 20)
+    assert b"too long" in answer
+    writer.close()

@@ -66,6 +66,12 @@ def test_sizes_are_bounded_before_anything_is_allocated(header_size: int, attach
         feed(Decoder(), wire.PREFIX.pack(header_size, attachment_size, 0) + b"x", [])
 
 
+def test_a_stranger_may_announce_no_attachment() -> None:
+    """Row 63: 18 MiB for twelve bytes, sixty times over, would be a gigabyte."""
+    with pytest.raises(WireError, match="announced"):
+        feed(Decoder(0), wire.PREFIX.pack(1, 1, 0) + b"x", [])
+
+
 def test_a_flipped_bit_in_a_header_ends_the_connection() -> None:
     data = bytearray(b"".join(encode(PeerMessage(term=77))))
     data[-1] ^= 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from quorumlog.storage.files import FileSystem
 from quorumlog.storage.format import FRAME_HEADER_BYTES, KIND_COMMANDS, STARTS_SEGMENT
 from quorumlog.storage.frame import Frame
+from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
 from quorumlog.storage.view import ActiveView, BatchRow
 
@@ -98,6 +99,11 @@ def state_of(base: int) -> bytes:
     return b"state as of %d" % (base - 1)
 
 
+def header_of(base: int, ordinal: int, term: int = 9) -> SegmentHeader:
+    """Return the header of a segment that follows entries which are not here."""
+    return SegmentHeader(base, term, base * 1_000_003, base - 1, ordinal)
+
+
 class Model:
     """Drives a log and knows what a crash may leave.
 
@@ -110,6 +116,7 @@ class Model:
         self.floor = 0
         self.firsts = {1}
         self.sealed_up_to = 1  # base
+        self.installing: int | None = None  # base of a new beginning that may be there already
         self.log = open_log(files, options)
 
     def append(self, *sizes: int, term: int = 1, rolls: bool | None = None) -> None:
@@ -156,6 +163,23 @@ class Model:
         self.log.drop_before(base)
         self.firsts = {base}
 
+    def install(self, base: int, ordinal: int, term: int = 9) -> None:
+        """Begin anew at `base`; a crash leaves either the old or the new, whole."""
+        self.installing = base
+        self.log.install(header_of(base, ordinal, term), state_of(base))
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The new beginning is what there is."""
+        assert self.installing is not None
+        base, self.installing = self.installing, None
+        # What stands before is not here, and is never looked at.
+        filler = Frame.build(1, 0, KIND_COMMANDS, [], 0, 0)
+        self.maybe = [filler] * (base - 1)
+        self.floor = base - 1
+        self.firsts = {base}
+        self.sealed_up_to = base
+
     def reopen(self, files: FileSystem) -> None:
         """Close and open again."""
         self.log.close()
@@ -172,6 +196,8 @@ class Model:
         log = open_log(files, self.options)
         assert not log.recovery.fenced, log.recovery
         assert not log.damage
+        if log.first_index == self.installing and self.installing not in self.firsts:
+            self.begin_anew()
         assert log.first_index in self.firsts, (log.first_index, self.firsts)
         assert self.floor <= log.last_index <= len(self.maybe), (self.floor, log.last_index, len(self.maybe))
         assert same(contents(log)) == same(self.maybe[log.first_index - 1 : log.last_index])

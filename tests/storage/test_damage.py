@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from quorumlog.storage.errors import CannotOpen, Damaged, OutOfLog, SyncFailed
+from quorumlog.storage.fences import MAX_DAMAGE
 from quorumlog.storage.format import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, STARTS_SEGMENT
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.log import Log
 from quorumlog.storage.manifest import Manifest
 from quorumlog.storage.recovery import LastSegment, Recovery
-from quorumlog.storage.sealed import MAX_DAMAGE
 from tests.storage.model import (
     GROUP,
     IDENTITY,
@@ -105,6 +105,7 @@ def used_bits(disk: SimulatedDisk, file: Path) -> list[int]:
     ids=lambda file: file.name.lstrip("0"),
 )
 def test_every_flipped_bit_is_noticed_and_nothing_wrong_is_served(file: Path) -> None:
+    """Rows 7 and 8."""
     disk, frames = three_segments()
     assert not try_all(disk.copy(), frames)
     silent = []
@@ -124,6 +125,7 @@ def test_every_flipped_bit_is_noticed_and_nothing_wrong_is_served(file: Path) ->
 
 
 def test_a_bad_index_is_made_anew_and_kept() -> None:
+    """Row 10."""
     disk, frames = three_segments()
     before = bytes(disk.names[path(1, "index")].cached)
     disk.flip(path(1, "index"), 60, 3)
@@ -141,11 +143,13 @@ def test_a_missing_index_does_no_harm_even_on_a_full_disk(fault: str) -> None:
     if fault == "full":
         disk.capacity = disk.used()
     assert same(contents(log)) == same(frames)
-    assert bool(disk.names[path(1, "index")].size) == (fault == "unlink")
+    assert (path(1, "index") in disk.names) == (fault == "unlink")
+    assert not [each for each in disk.names if each.suffix == ".tmp" and "index" in each.name]
 
 
 @pytest.mark.parametrize("filler", ["cut", "zeros", "garbage"])
 def test_a_log_cut_at_every_byte_of_its_unsynced_frames_opens_with_the_whole_ones(filler: str) -> None:
+    """Row 5."""
     disk = SimulatedDisk()
     log = open_log(disk)
     synced = fill(log, 2, 30)
@@ -254,6 +258,7 @@ def test_both_synced_slots_bad_leaves_the_end_unknown() -> None:
 
 
 def test_a_missing_segment_is_noticed_at_opening_and_named() -> None:
+    """Row 12."""
     disk, frames = three_segments()
     for suffix in ("log", "index", "view", "state"):
         disk.unlink(path(3, suffix))
@@ -268,6 +273,7 @@ def test_a_missing_segment_is_noticed_at_opening_and_named() -> None:
 
 
 def test_swapped_segments_are_noticed() -> None:
+    """Row 12."""
     disk, frames = three_segments()
     one, three = disk.names[path(1, "log")], disk.names[path(3, "log")]
     disk.names[path(1, "log")], disk.names[path(3, "log")] = three, one
@@ -277,6 +283,7 @@ def test_swapped_segments_are_noticed() -> None:
 
 
 def test_a_stale_copy_of_a_segment_does_not_continue_the_chain() -> None:
+    """Row 11."""
     disk, frames = three_segments()
     other = SimulatedDisk()
     model = Model(other)
@@ -301,17 +308,19 @@ def test_a_sealed_log_file_that_vanishes_while_open_is_damage(base: int) -> None
     assert log.damage
 
 
-def test_a_sealed_log_file_that_was_cut_short_serves_what_is_left() -> None:
+def test_a_sealed_log_file_that_was_cut_short_is_fenced_as_a_whole() -> None:
     disk, frames = three_segments()
     inode = disk.names[path(1, "log")]
     inode.resize(SEGMENT_HEADER_BYTES + frames[0].size + 3)
     inode.store_all()
     disk.unlink(path(1, "index"))
     log = open_log(disk)
-    assert serves(log, frames[0])
-    assert not serves(log, frames[1])
-    with pytest.raises(Damaged):
-        log.read_body(1, SEGMENT_HEADER_BYTES + frames[0].size, 100)
+    for each in frames[:2]:
+        assert not serves(log, each)
+    with pytest.raises(Damaged, match="fenced"):
+        log.read_body(1, SEGMENT_HEADER_BYTES, 10)
+    assert [file.name for file in log.fenced] == [path(1, "log").name]
+    assert serves(log, frames[2])
 
 
 def test_an_active_segment_that_was_cut_below_its_watermark_is_fenced() -> None:
@@ -329,6 +338,7 @@ def test_an_active_segment_that_was_cut_below_its_watermark_is_fenced() -> None:
 
 
 def test_an_unsynced_frame_with_a_whole_header_and_half_a_payload_is_torn() -> None:
+    """Row 6."""
     disk = SimulatedDisk()
     log = open_log(disk)
     fill(log, 1, 3000)

@@ -38,6 +38,7 @@ def work(model: Model) -> list[Callable[[], object]]:
 
 @pytest.mark.parametrize("operation", ["pwritev", "allocate", "rename", "create"])
 def test_no_space_at_any_call_changes_nothing_and_passes(operation: str) -> None:
+    """Row 13."""
     for after in range(40):
         disk = SimulatedDisk()
         model = Model(disk)
@@ -67,6 +68,7 @@ def test_no_space_at_any_call_changes_nothing_and_passes(operation: str) -> None
 
 
 def test_short_writes_are_continued() -> None:
+    """Row 15."""
     disk = SimulatedDisk(short_writes=random.Random(1))
     model = Model(disk)
     for step in work(model):
@@ -182,6 +184,7 @@ def test_an_input_output_error_at_opening_is_fatal_and_lets_go_of_the_lock() -> 
 
 @pytest.mark.parametrize("operation", ["fdatasync", "fsync", "sync_directory"])
 def test_a_sync_error_is_fatal_and_never_retried(operation: str) -> None:
+    """Row 14."""
     met = 0
     for after in range(30):
         disk = SimulatedDisk()

@@ -7,11 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorumlog.proto.checksum import crc32c, masked
-from quorumlog.storage.format import FRAME, FRAME_HEADER_BYTES, FRAME_SUM, KIND_COMMANDS, MAX_PAYLOAD_BYTES
+from quorumlog.storage.format import (
+    FRAME,
+    FRAME_HEADER_BYTES,
+    FRAME_SUM,
+    KIND_COMMANDS,
+    KIND_NO_OP,
+    MAX_PAYLOAD_BYTES,
+)
 from quorumlog.storage.frame import (
     BadFrame,
     Frame,
     count_frames,
+    indexes_of_kind,
     iterate_frames,
     parse_frame,
     parse_frames,
@@ -22,7 +30,8 @@ from quorumlog.storage.frame import (
 def chained(payloads: list[list[bytes]], first: int = 1, term: int = 1, chain: int = 7) -> list[Frame]:
     frames = []
     for number, parts in enumerate(payloads):
-        frames.append(Frame.build(first + number, term, KIND_COMMANDS, parts, 0, chain))
+        kind = KIND_COMMANDS if parts else KIND_NO_OP
+        frames.append(Frame.build(first + number, term, kind, parts, 0, chain))
         chain = frames[-1].chain
     return frames
 
@@ -41,6 +50,9 @@ def test_what_is_built_is_parsed_alike(payloads: list[list[bytes]], first: int) 
     ]
     assert [each.chain for each in parsed] == [each.chain for each in frames]
     assert count_frames(buffer, first) == len(list(iterate_frames(buffer, first))) == len(frames)
+    for kind in {frame.kind for frame in frames}:
+        expected = [frame.index for frame in frames if frame.kind == kind]
+        assert indexes_of_kind(buffer, first, kind) == expected
 
 
 def test_parts_are_not_joined_or_copied() -> None:
@@ -60,11 +72,13 @@ def test_a_payload_above_the_limit_is_a_bug() -> None:
 
 
 def test_zeros_are_no_frame() -> None:
+    """Row 6."""
     with pytest.raises(BadFrame, match="header crc"):
         parse_frame(bytes(4096))
 
 
 def test_every_flipped_bit_is_noticed() -> None:
+    """Row 8."""
     (frame,) = chained([[b"payload"]])
     good = raw([frame])
     for position in range(len(good)):
@@ -77,6 +91,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 
 
 def test_every_cut_is_noticed() -> None:
+    """Row 5."""
     good = raw(chained([[b"first"], [b"second"]]))
     for size in range(1, len(good)):
         if size == FRAME_HEADER_BYTES + 5:
@@ -85,9 +100,22 @@ def test_every_cut_is_noticed() -> None:
             parse_frames(good[:size], expect_index=1, previous_chain=7, previous_term=0)
         with pytest.raises(BadFrame):
             count_frames(good[:size], 1)
+        if size < FRAME_HEADER_BYTES:
+            with pytest.raises(BadFrame):
+                indexes_of_kind(good[:size], 1, KIND_COMMANDS)
+
+
+def test_entries_of_a_kind_are_not_overlooked_for_a_bad_header() -> None:
+    good = raw(chained([[b"payload"], [], [b"payload"]]))
+    for position in range(FRAME_HEADER_BYTES):
+        bad = bytearray(good)
+        bad[position] ^= 1
+        with pytest.raises(BadFrame):
+            indexes_of_kind(bytes(bad), 1, KIND_NO_OP)
 
 
 def test_a_length_is_bounded_before_it_is_used() -> None:
+    """Row 8."""
     fields = FRAME.pack(MAX_PAYLOAD_BYTES + 1, 1, 0, 1, 1, 0, 0, 0, 0)
     header = fields + FRAME_SUM.pack(masked(crc32c(fields)))
     with pytest.raises(BadFrame, match="length: expected at most"):

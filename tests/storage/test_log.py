@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorumlog.storage.errors import Locked, OutOfLog, UnknownVersion, WrongIdentity
-from quorumlog.storage.format import KIND_NO_OP, STARTS_SEGMENT, first_chain
+from quorumlog.storage.errors import Damaged, Locked, OutOfLog, UnknownVersion, WrongIdentity
+from quorumlog.storage.format import KIND_MEMBERSHIP, KIND_NO_OP, STARTS_SEGMENT, first_chain
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
 from quorumlog.storage.manifest import Manifest
+from quorumlog.storage.segment import file_name
 from tests.storage.model import GROUP, IDENTITY, OPTIONS, Model, contents, fill, next_frame, open_log, same
 from tests.support.simulated_disk import SimulatedDisk
 
@@ -37,6 +38,34 @@ def test_it_says_of_which_segments_it_is_made() -> None:
     ]
     assert log.size_bytes == 2 * 4096 + sum(frame.size for frame in frames)
     assert log.bases == (1, 7)
+
+
+def test_it_finds_the_entries_of_a_kind_in_all_segments() -> None:
+    disk = SimulatedDisk()
+    log = open_log(disk)
+    expected = []
+    for number in range(20):
+        fill(log, 1, 10)
+        if number % 5 == 0:
+            other = Frame.build(
+                log.last_index + 1, log.last_term, KIND_MEMBERSHIP, [b"m"], roll(log), log.last_chain
+            )
+            log.append([other])
+            expected.append(other.index)
+    assert len(log.bases) > 2
+    assert log.indexes_of_kind(1, KIND_MEMBERSHIP) == expected
+    assert log.indexes_of_kind(expected[1] + 1, KIND_MEMBERSHIP) == expected[2:]
+    assert log.indexes_of_kind(log.last_index + 1, KIND_MEMBERSHIP) == []
+    log.sync()
+    file = log.segments[0]
+    disk.flip(GROUP / "log" / file_name(file.base, "log"), 4096 + 3, 1)
+    with pytest.raises(Damaged):
+        log.indexes_of_kind(1, KIND_MEMBERSHIP)
+    assert log.damage
+
+
+def roll(log: Log) -> int:
+    return STARTS_SEGMENT if log.should_roll(1) else 0
 
 
 def test_a_leader_is_told_to_roll_by_size_and_by_count() -> None:

@@ -22,6 +22,7 @@ def with_segments(count: int) -> SimulatedDisk:
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_opening_costs_the_same_however_many_segments_there_are(clean: bool) -> None:
+    """Rows 20 and 73, counted in calls of the file system."""
     calls = []
     for count in (5, 200):
         disk = with_segments(count)

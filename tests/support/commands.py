@@ -14,7 +14,6 @@ from quorumlog.proto.entry import command_fragment, entry_parts
 from quorumlog.storage.format import KIND_COMMANDS, KIND_NO_OP, STARTS_SEGMENT
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
-from quorumlog.storage.views import Views
 
 IDENTITY = LogIdentity(bytes(16), 0)
 
@@ -73,7 +72,7 @@ class MachineOnLog:
     def __init__(self, directory: Path, *, segment_entries: int = 100_000) -> None:
         options = LogOptions(segment_bytes=1 << 20, segment_entries=segment_entries, reserve_bytes=1 << 16)
         self.log = Log.open(directory, IDENTITY, options=options)
-        self.machine = LogMachine(Views(self.log))
+        self.machine = LogMachine(self.log.views)
         self.frames: list[Frame] = []
         base, state = self.log.load_state()
         self.machine.restore(base, state)

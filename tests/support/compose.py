@@ -71,15 +71,29 @@ def _run(command: Sequence[str], more: Mapping[str, str] | None = None, *, units
 
 
 class ComposeCluster:
-    """One project of deploy/compose.yaml, under a name of its own; leaving the block removes all of it."""
+    """One project of deploy/compose.yaml, under a name of its own; leaving the block removes all of it.
 
-    def __init__(self, engine: docker.DockerClient, command: Sequence[str], image: str) -> None:
+    `overrides` are more compose files, `variables` more variables for them.
+    """
+
+    def __init__(
+        self,
+        engine: docker.DockerClient,
+        command: Sequence[str],
+        image: str,
+        *,
+        overrides: Iterable[Path] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.project = f"quorumlog-test-{uuid.uuid4().hex[:8]}"
         self._engine = engine
         self._command = [*command, "-p", self.project, "-f", str(DEPLOY / "compose.yaml")]
         ports = dict(zip(NODES, free_ports(len(NODES)), strict=True))
         self._variables = {f"QUORUMLOG_PORT_{node_id.upper()}": str(port) for node_id, port in ports.items()}
         self._variables["QUORUMLOG_IMAGE"] = image
+        self._variables.update(variables or {})
+        for file in overrides:
+            self._command += ["-f", str(file)]
         self.addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in ports.items()}
         self._observer = Observer(self.addresses)
 
@@ -94,8 +108,12 @@ class ComposeCluster:
 
     def up(self) -> None:
         """Start what is not running, from the image that was built before, and wait until all are healthy."""
-        _run([*self._command, "up", "--detach", "--no-build"], self._variables)
+        self.launch()
         self.wait_until_healthy(NODES)
+
+    def launch(self) -> None:
+        """The same without waiting."""
+        _run([*self._command, "up", "--detach", "--no-build"], self._variables)
 
     def down(self) -> None:
         """Remove containers, network and volumes."""
@@ -133,6 +151,11 @@ class ComposeCluster:
         """What the engine's health check says: starting, healthy or unhealthy; empty when it does not run."""
         state = self.container(node_id).attrs["State"]
         return str(state.get("Health", {}).get("Status", "")) if state["Running"] else ""
+
+    def address(self, node_id: str) -> str:
+        """The node's address in the network, which its name stands for."""
+        (network,) = self.container(node_id).attrs["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
 
     def cut_off(self, node_id: str) -> None:
         """Disconnect one node from the network: peers and the published port go away."""

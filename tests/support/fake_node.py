@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from quorumlog.proto import batch_pb2, service_pb2, service_pb2_grpc
+from quorumlog.proto import batch_pb2, entry_pb2, service_pb2, service_pb2_grpc
 from quorumlog.proto.batch import BatchError, check_batch_header
 
 REMEMBERED = 5  # batches of each producer and partition, as the state machine does
@@ -113,6 +113,7 @@ class FakeCluster:
         self.nodes: dict[str, FakeNode] = {}
         self.leader: str | None = None
         self.raft_index = 0
+        self.members: dict[str, entry_pb2.Member] = {}
         self.changed = asyncio.Event()
 
     def create(self, topic: str, partitions: int = 1) -> None:
@@ -188,9 +189,14 @@ class FakeNode:
         self.requests = 0  # produce requests that arrived
         self.fetch_limit = 1 << 20
         self.stalled = False  # answers nothing at all
+        self.statuses = 0  # how often it was asked for its status
+        self.replays = False  # was just started again: it knows topics only where a leader confirms it
         self.consistencies: list[tuple[int, int]] = []  # of the reads, with their min_raft_index
+        self.change_faults: deque[Refused] = deque()  # of the next changes of members, transfers, checks
+        self.change_is_done = False  # a change that then fails is done nevertheless
         self._server: grpc.aio.Server | None = None
         cluster.nodes[node_id] = self
+        cluster.members[node_id] = entry_pb2.Member(node_id=node_id, peer_address=f"{node_id}:9651")
 
     async def __aenter__(self) -> FakeNode:
         await self.start()
@@ -396,12 +402,16 @@ class _Topics(service_pb2_grpc.TopicsServicer):
         return self._response(request.name)
 
     async def DeleteTopic(self, request: Any, context: Any) -> Any:
-        response = await self.DescribeTopic(request, context)
+        response = await self.DescribeTopic(service_pb2.DescribeTopicRequest(name=request.name), context)
         del self._cluster.topics[request.name]
         return response
 
     async def DescribeTopic(self, request: Any, context: Any) -> Any:
+        self._node.consistencies.append((request.consistency, request.min_raft_index))
+        linearizable = request.consistency == service_pb2.CONSISTENCY_LINEARIZABLE
         try:
+            if self._node.replays and not linearizable:
+                raise Refused("UNKNOWN_TOPIC", grpc.StatusCode.NOT_FOUND, topic=request.name)
             self._cluster.partition(request.name, 0)
         except Refused as refused:
             await _abort(context, refused)
@@ -430,6 +440,7 @@ class _Cluster(service_pb2_grpc.ClusterServicer):
 
     async def Status(self, request: Any, context: Any) -> Any:
         cluster = self._node.cluster
+        self._node.statuses += 1
         if self._node.stalled:
             await asyncio.Event().wait()
         response = service_pb2.StatusResponse(cluster="fake", leader_id=cluster.leader or "", term=1)
@@ -439,9 +450,63 @@ class _Cluster(service_pb2_grpc.ClusterServicer):
                 client_address=node.address,
                 reachable=node._server is not None,
                 role="leader" if node.leads else "follower",
+                commit_index=cluster.raft_index,
                 applied_index=cluster.raft_index,
+                members=self._members(),
+                peers=self._peers() if node.leads else (),
             )
         return response
+
+    def _members(self) -> list[entry_pb2.Member]:
+        return [member for _, member in sorted(self._node.cluster.members.items())]
+
+    def _peers(self) -> list[service_pb2.PeerStatus]:
+        cluster = self._node.cluster
+        return [
+            service_pb2.PeerStatus(node_id=name, connected=name in cluster.nodes, lag=7)
+            for name in cluster.members
+            if name != cluster.leader
+        ]
+
+    async def AddMember(self, request: Any, context: Any) -> Any:
+        member = entry_pb2.Member(node_id=request.node_id, peer_address=request.peer_address)
+        return await self._change(
+            context, lambda: self._node.cluster.members.update({request.node_id: member})
+        )
+
+    async def RemoveMember(self, request: Any, context: Any) -> Any:
+        def remove() -> None:
+            if self._node.cluster.members.pop(request.node_id, None) is None:
+                raise Refused("UNKNOWN_NODE", grpc.StatusCode.NOT_FOUND)
+
+        return await self._change(context, remove)
+
+    async def TransferLeadership(self, request: Any, context: Any) -> Any:
+        def transfer() -> None:
+            self._node.cluster.leader = request.target or "n2"
+
+        await self._change(context, transfer)
+        return service_pb2.TransferLeadershipResponse(leader_id=self._node.cluster.leader or "", term=2)
+
+    async def CheckStop(self, request: Any, context: Any) -> Any:
+        await self._change(context, lambda: None)
+        safe = request.node_id != "n3"
+        return service_pb2.CheckStopResponse(safe=safe, reason="2 of 3 keep up" if safe else "1 keeps up")
+
+    async def _change(self, context: Any, change: Callable[[], None]) -> Any:
+        """Do what the leader does, under the next fault."""
+        node = self._node
+        try:
+            node.check_leader(context)
+            fault = node.change_faults.popleft() if node.change_faults else None
+            if fault is None or node.change_is_done:
+                change()
+            if fault is not None:
+                raise fault
+        except Refused as refused:
+            await _abort(context, refused)
+        node.cluster.raft_index += 1
+        return service_pb2.MembersResponse(members=self._members(), raft_index=node.cluster.raft_index)
 
     async def SetSyncPolicy(self, request: Any, context: Any) -> Any:
         self._node.cluster.raft_index += 1

@@ -2,21 +2,33 @@
 
 For tests of the node's services: what is proposed is appended to the log, synced and applied at once, so that
 services, state machine and storage are real and only Raft is not. A test can take leadership away, name
-another leader, hold commits back, let a proposal fail, or feed a second engine what the first has committed.
+another leader, hold commits back, let a proposal, a read index, a transfer or a change of members fail, or
+feed a second engine what the first has committed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from quorumlog.proto.entry import entry_parts
+from quorumlog.proto.entry_pb2 import Member
 from quorumlog.raft.engine import EngineStatus, PeerState, Role
-from quorumlog.raft.errors import NotLeader, OutcomeUnknown, RaftError, Stopping
+from quorumlog.raft.errors import (
+    MembershipRefused,
+    NotConfirmed,
+    NotLeader,
+    OutcomeUnknown,
+    RaftError,
+    Stopping,
+    TransferFailed,
+)
 from quorumlog.raft.machine import Machine
+from quorumlog.raft.membership import encode
 from quorumlog.raft.proposal import Committed, Proposal
-from quorumlog.storage.format import KIND_COMMANDS, KIND_NO_OP, STARTS_SEGMENT
+from quorumlog.raft.scrubbing import ScrubStatus
+from quorumlog.storage.format import KIND_COMMANDS, KIND_MEMBERSHIP, KIND_NO_OP, STARTS_SEGMENT
 from quorumlog.storage.frame import Frame
 from quorumlog.storage.log import Log
 
@@ -41,10 +53,19 @@ class LocalEngine:
         self.applied_index = 0
         self.peers: dict[str, PeerState] = {}
         self.alarms: set[str] = set()
+        self.on_alarms: list[Callable[[], None]] = []
         self.on_applied: list[Callable[[], None]] = []
         self.on_role: list[Callable[[Role, int, str | None], None]] = []
+        self.on_voting: list[Callable[[], None]] = []
+        self.why_not_voting: str | None = None
+        self.members: dict[str, Member] = {node_id: Member(node_id=node_id, peer_address="127.0.0.1:1")}
+        self.unconfirmed = 0  # so many linearizable reads find no majority
+        self.reads_asked = 0
+        self.learners_stay = False  # what is added does not catch up
+        self.stop_checks: dict[str, tuple[bool, str]] = {}
         self.peer_address = "127.0.0.1:0"
         self.followers: list[LocalEngine] = []
+        self.leader: LocalEngine | None = None  # where it is one of this process
         self.failures: list[RaftError] = []  # raised by the next proposals, instead of doing them
         self.entries: list[Frame] = []  # all that was appended here, for tests that apply it elsewhere
         self._held = False
@@ -112,14 +133,15 @@ class LocalEngine:
     async def stop(self) -> None:
         """See Engine."""
         self._stopping = True
+        if self.leader is not None and self in self.leader.followers:
+            self.leader.followers.remove(self)
         self.log.close()
 
     async def propose(self, proposal: Proposal, timeout_s: float) -> Committed:
         """See Engine."""
         if self._stopping:
             raise Stopping("this node is stopping")
-        if self.role is not Role.LEADER:
-            raise NotLeader(self.leader_id, self.leader_address, self.term)
+        self._check_leads()
         if self.failures:
             raise self.failures.pop(0)
         landed: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
@@ -148,6 +170,65 @@ class LocalEngine:
         finally:
             self.on_applied.remove(look)
 
+    async def read_index(self, timeout_s: float) -> int:
+        """See Engine. A follower asks its leader, where the test has one for it."""
+        self.reads_asked += 1
+        if self.unconfirmed:
+            self.unconfirmed -= 1
+            raise NotConfirmed("no majority confirmed within its time who leads")
+        if self.role is Role.LEADER:
+            return self.commit_index
+        if self.leader is None:
+            raise NotConfirmed("no majority confirmed within its time who leads")
+        return self.leader.commit_index
+
+    async def transfer_leadership(self, target: str | None, timeout_s: float) -> str:
+        """See Engine."""
+        self._check_leads()
+        if self.failures:
+            raise self.failures.pop(0)
+        heirs = {follower.node_id: follower for follower in self.followers}
+        heir = heirs.get(target or min(heirs, default=""))
+        if heir is None:
+            raise TransferFailed(f"{target or 'no other voter'} is not connected to the leader")
+        self.followers.remove(heir)
+        heir.followers = [*self.followers, self]
+        self.followers = []
+        self.leader = heir
+        self.follow(heir.node_id, heir.client_address)
+        heir.term = self.term - 1
+        heir.leader = None
+        heir.lead()
+        return heir.node_id
+
+    async def add_member(self, node_id: str, peer_address: str, timeout_s: float) -> int:
+        """See Engine."""
+        self._check_leads()
+        if self.failures:
+            raise self.failures.pop(0)
+        member = Member(node_id=node_id, peer_address=peer_address, learner=self.learners_stay)
+        index = self._change({**self.members, node_id: member})
+        if self.learners_stay:
+            raise OutcomeUnknown(f"{node_id} is a learner and has not caught up yet")
+        return index
+
+    async def remove_member(self, node_id: str, timeout_s: float) -> int:
+        """See Engine."""
+        self._check_leads()
+        if self.failures:
+            raise self.failures.pop(0)
+        if node_id == self.node_id:
+            await self.transfer_leadership(None, timeout_s)
+            raise NotLeader(self.leader_id, self.leader_address, self.term)
+        if node_id not in self.members:
+            raise MembershipRefused(f"{node_id} is no member")
+        return self._change({name: each for name, each in self.members.items() if name != node_id})
+
+    def check_stop(self, node_id: str) -> tuple[bool, str]:
+        """See Engine."""
+        self._check_leads()
+        return self.stop_checks.get(node_id, (True, "2 of 3 voters keep up without it"))
+
     @property
     def commit_index(self) -> int:
         """See Engine."""
@@ -174,9 +255,22 @@ class LocalEngine:
             self.log.size_bytes,
             len(self.log.segments),
             sorted(self.alarms),
+            ScrubStatus(0, 0, 0, 0),
         )
 
     # Inside -------------------------------------------------------------------------------------
+
+    def _check_leads(self) -> None:
+        if self.role is not Role.LEADER:
+            raise NotLeader(self.leader_id, self.leader_address, self.term)
+
+    def _change(self, members: Mapping[str, Member]) -> int:
+        """Append a configuration; it holds here and on the followers."""
+        self._append(KIND_MEMBERSHIP, [encode(members.values())])
+        for engine in (self, *self.followers):
+            engine.members = dict(members)
+        self._tell_applied()
+        return self.log.last_index
 
     def _set_role(self, role: Role, leader_id: str | None, address: str | None) -> None:
         self.role, self.leader_id, self.leader_address = role, leader_id, address

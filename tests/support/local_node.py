@@ -14,6 +14,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from quorumlog.client.tls import Tls
 from quorumlog.node.config import Config, Given, build
 from quorumlog.node.directory import NodeDirectory
 from quorumlog.node.machine import LogMachine
@@ -45,15 +46,13 @@ def config_for(directory: Path, node_id: str = "n1", **settings: str) -> Config:
 class LocalNode:
     """A running node and stubs to it."""
 
-    def __init__(self, node: Node, engine: LocalEngine, config: Config) -> None:
+    def __init__(self, node: Node, engine: LocalEngine, config: Config, tls: Tls | None) -> None:
         self.node = node
         self.engine = engine
         self.config = config
         self.address = str(node.client_address)
-        self.channel = grpc.aio.insecure_channel(
-            self.address,
-            options=[("grpc.max_receive_message_length", 20 << 20), ("grpc.enable_http_proxy", 0)],
-        )
+        self._channels: list[grpc.aio.Channel] = []
+        self.channel = self.channel_as(tls)
         self.log = service_pb2_grpc.LogStub(self.channel)
         self.topics = service_pb2_grpc.TopicsStub(self.channel)
         self.cluster = service_pb2_grpc.ClusterStub(self.channel)
@@ -61,8 +60,8 @@ class LocalNode:
         self._is_stopped = False
 
     @classmethod
-    async def start(cls, config: Config, *, leads: bool = True) -> LocalNode:
-        """Start a node that leads, or one that knows no leader yet."""
+    async def start(cls, config: Config, *, leads: bool = True, tls: Tls | None = None) -> LocalNode:
+        """Start a node that leads, or one that knows no leader yet; the stubs show `tls`."""
         engines: list[LocalEngine] = []
 
         def make(
@@ -76,11 +75,23 @@ class LocalNode:
         (engine,) = engines
         if leads:
             engine.lead()
-        return cls(node, engine, config)
+        return cls(node, engine, config, tls)
+
+    def channel_as(self, tls: Tls | None) -> grpc.aio.Channel:
+        """A channel of a client that shows this."""
+        options = [("grpc.max_receive_message_length", 20 << 20), ("grpc.enable_http_proxy", 0)]
+        options.append(("grpc.use_local_subchannel_pool", 1))  # a connection of its own
+        if tls is None:
+            channel = grpc.aio.insecure_channel(self.address, options=options)
+        else:
+            channel = grpc.aio.secure_channel(self.address, tls.credentials(), options=options)
+        self._channels.append(channel)
+        return channel
 
     async def stop(self) -> None:
         """Stop it, once."""
-        await self.channel.close()
+        for channel in self._channels:
+            await channel.close()
         if not self._is_stopped:
             self._is_stopped = True
             await self.node.stop()
@@ -88,6 +99,10 @@ class LocalNode:
     def follow(self, leader: LocalNode) -> None:
         """Follow another node: take what it commits, forward to it."""
         leader.engine.followers.append(self.engine)
+        self.engine.leader = leader.engine
+        members = {**leader.engine.members, **self.engine.members}
+        for engine in (leader.engine, *leader.engine.followers):
+            engine.members = members
         for frame in leader.engine.entries[self.engine.applied_index :]:
             self.engine.receive(frame)
         self.engine.follow(leader.engine.node_id, leader.address)

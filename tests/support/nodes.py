@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from quorumlog.proto import service_pb2
+from tests.support.certificates import TestAuthority
 from tests.support.observer import Observer
 from tests.support.replica import Replica
 from tests.support.waiting import UNIT_S, eventually
@@ -56,6 +58,7 @@ class NodeProcess:
         self.data = directory / "data"
         self.client_address = client_address
         self.peer_address = peer_address
+        self.environment: dict[str, str] = {}  # more variables for its next starts
         self._config = directory / "node.toml"
         self._output = directory / "stdout"
         self._errors = directory / "stderr"
@@ -91,7 +94,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
-                env=_environment(),
+                env={**_environment(), **self.environment},
                 start_new_session=True,  # Ctrl-C at the tests shall not reach the nodes first
             )
 
@@ -148,11 +151,22 @@ class NodeProcess:
         assert self._process is not None, f"{self.node_id} was never started"
         return self._process
 
+    def wipe(self) -> None:
+        """Lose the data directory, as with a disk that was replaced."""
+        assert not self.is_running, f"{self.node_id} runs"
+        shutil.rmtree(self.data)
+
+    def logged(self) -> str:
+        """All that the node has logged, over all its starts."""
+        return self._errors.read_text(errors="replace") if self._errors.exists() else ""
+
     def log_tail(self) -> str:
         """The end of what the node logged, over all its starts."""
-        logged = self._errors.read_bytes() if self._errors.exists() else b""
-        tail = logged[-_LOG_TAIL_BYTES:].decode(errors="replace")
-        return f"--- {self.node_id}: the end of {self._errors} ---\n{tail}"
+        return f"--- {self.node_id}: the end of {self._errors} ---\n{self.log_text()[-_LOG_TAIL_BYTES:]}"
+
+    def log_text(self) -> str:
+        """All that the node logged, over all its starts."""
+        return self._errors.read_text(errors="replace") if self._errors.exists() else ""
 
 
 def _environment() -> dict[str, str]:
@@ -165,6 +179,7 @@ class NodeCluster:
 
     - A node's ports and data directory never change.
     - `settings` are more settings by their dotted keys, the same for every node.
+    - With an `authority` nodes speak TLS; what looks at them shows a certificate that names no role.
     """
 
     def __init__(
@@ -174,18 +189,27 @@ class NodeCluster:
         settings: Mapping[str, object] | None = None,
         *,
         name: str = "test",
+        authority: TestAuthority | None = None,
     ) -> None:
         node_ids = [f"n{number}" for number in range(1, count + 1)]
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2 * count)]
         client = dict(zip(node_ids, addresses[:count], strict=True))
         peer = dict(zip(node_ids, addresses[count:], strict=True))
-        peers = [f"{node_id}={address}" for node_id, address in peer.items()]
-        shared = {"cluster": name, "peers": peers, **(settings or {})}
+        self._directory = directory
+        self._settings = {"cluster": name, **(settings or {})}
+        shared = {**self._settings, "peers": _peers(peer)}
         self.nodes = {
-            node_id: NodeProcess(node_id, directory / node_id, client[node_id], peer[node_id], shared)
+            node_id: NodeProcess(
+                node_id,
+                directory / node_id,
+                client[node_id],
+                peer[node_id],
+                {**shared, **_tls_settings(authority, node_id)},
+            )
             for node_id in node_ids
         }
-        self._observer = Observer({node.node_id: node.client_address for node in self})
+        self.tls = authority.client("observer") if authority is not None else None
+        self._observer = Observer({node.node_id: node.client_address for node in self}, self.tls)
 
     def __enter__(self) -> NodeCluster:
         return self
@@ -215,6 +239,15 @@ class NodeCluster:
             node.launch()
         for node in nodes:
             node.wait_until_serving()
+
+    def another(self, node_id: str) -> NodeProcess:
+        """Configure one more node, which knows the others and itself; it is not started, and no member."""
+        client, peer = (f"127.0.0.1:{port}" for port in free_ports(2))
+        members = {node.node_id: node.peer_address for node in self} | {node_id: peer}
+        shared = {**self._settings, "peers": _peers(members)}
+        self.nodes[node_id] = NodeProcess(node_id, self._directory / node_id, client, peer, shared)
+        self._observer.know(node_id, client)
+        return self.nodes[node_id]
 
     def stop(self) -> None:
         """SIGTERM to all that run, at once; each must end with 0."""
@@ -265,6 +298,21 @@ class NodeCluster:
     def logs(self) -> str:
         """What every node says of itself and the end of its log: what a failing test shows."""
         return "\n".join(f"{self.status(node.node_id)}\n{node.log_tail()}" for node in self)
+
+
+def _peers(addresses: Mapping[str, str]) -> list[str]:
+    return [f"{node_id}={address}" for node_id, address in addresses.items()]
+
+
+def _tls_settings(authority: TestAuthority | None, node_id: str) -> dict[str, str]:
+    if authority is None:
+        return {}
+    files = authority.node(node_id)
+    return {
+        "tls.certificate": str(files.certificate),
+        "tls.key": str(files.key),
+        "tls.authority": str(files.authority),
+    }
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 import grpc
 
+from quorumlog.client.tls import Tls
 from quorumlog.proto import service_pb2
 from tests.support.replica import Replica, connected
-from tests.support.waiting import eventually
+from tests.support.waiting import UNIT_S, eventually
 
 # What a node that is down, starting or stopping gives; anything else is a defect and shall surface.
 _NOT_NOW = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -18,10 +19,15 @@ _NOT_NOW = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 class Observer:
     """Asks nodes by their addresses, each on a channel of its own that stays open until `close`."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
+    def __init__(self, addresses: Mapping[str, str], tls: Tls | None = None) -> None:
         self._addresses = dict(addresses)
+        self._tls = tls
         self._channels = ExitStack()
         self._replicas: dict[str, Replica] = {}
+
+    def know(self, node_id: str, address: str) -> None:
+        """Ask one more node."""
+        self._addresses[node_id] = address
 
     def close(self) -> None:
         """Close every channel."""
@@ -30,13 +36,24 @@ class Observer:
     def replica(self, node_id: str) -> Replica:
         """Stubs to this node."""
         if node_id not in self._replicas:
-            self._replicas[node_id] = self._channels.enter_context(connected(self._addresses[node_id]))
+            self._replicas[node_id] = self._channels.enter_context(
+                connected(self._addresses[node_id], self._tls)
+            )
         return self._replicas[node_id]
 
     def status(self, node_id: str) -> service_pb2.NodeStatus | None:
         """What the node says of itself, or None while it does not answer."""
         try:
             return self.replica(node_id).status()
+        except grpc.RpcError as error:
+            if error.code() in _NOT_NOW:
+                return None
+            raise
+
+    def status_soon(self, node_id: str) -> service_pb2.NodeStatus | None:
+        """The same for a node that may be asleep: it has a fifth of a unit to answer."""
+        try:
+            return self.replica(node_id).status(timeout_s=UNIT_S / 5)
         except grpc.RpcError as error:
             if error.code() in _NOT_NOW:
                 return None

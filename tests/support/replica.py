@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from quorumlog.client.tls import Tls
 from quorumlog.proto import batch, service_pb2, service_pb2_grpc
 from tests.support.waiting import UNIT_S
 
@@ -41,10 +42,10 @@ class Replica:
         self.topics = service_pb2_grpc.TopicsStub(channel)  # type: ignore[no-untyped-call]
         self.cluster = service_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]
 
-    def status(self) -> service_pb2.NodeStatus:
+    def status(self, timeout_s: float = UNIT_S) -> service_pb2.NodeStatus:
         """What the node says of itself."""
         request = service_pb2.StatusRequest(local=True)
-        answer = self.cluster.Status(request, timeout=UNIT_S)
+        answer = self.cluster.Status(request, timeout=timeout_s)
         assert len(answer.nodes) == 1, f"a local status has one node, got {answer}"
         status: service_pb2.NodeStatus = answer.nodes[0]
         return status
@@ -74,9 +75,16 @@ class Replica:
         raft_index: int = self.topics.CreateTopic(request, timeout=10 * UNIT_S).raft_index
         return raft_index
 
-    def read_all(self, topic: str, partition: int, *, at_least_index: int = 0) -> list[Read]:
-        """Everything that this replica can read, with at least `at_least_index` (a raft index) applied."""
-        return list(self._records(topic, partition, at_least_index))
+    def read_all(self, topic: str, partition: int, *, at_least_index: int = 0, first: int = 0) -> list[Read]:
+        """What this replica can read from `first` on, with `at_least_index` (a raft index) applied."""
+        return list(self._records(topic, partition, at_least_index, first))
+
+    def earliest(self, topic: str, partition: int = 0) -> int:
+        """The first offset that this replica can read."""
+        query = service_pb2.OffsetQuery(partition=partition, earliest=True)
+        request = service_pb2.ListOffsetsRequest(topic=topic, queries=[query])
+        offset: int = self.log.ListOffsets(request, timeout=10 * UNIT_S).answers[0].offset
+        return offset
 
     def values(self, topic: str, partition: int = 0, *, at_least_index: int = 0) -> list[bytes]:
         """The values of `read_all`, after a check that the offsets run from 0 without a gap."""
@@ -85,8 +93,8 @@ class Replica:
         assert offsets == list(range(len(offsets))), f"offsets have gaps or repeats: {offsets[:20]}..."
         return [record.value for record in records]
 
-    def _records(self, topic: str, partition: int, at_least_index: int) -> Iterator[Read]:
-        offset = 0
+    def _records(self, topic: str, partition: int, at_least_index: int, first: int) -> Iterator[Read]:
+        offset = first
         while True:
             answer = self.log.Fetch(_fetch(topic, partition, offset, at_least_index), timeout=10 * UNIT_S)
             for fetched in answer.batches:
@@ -112,7 +120,11 @@ def _fetch(topic: str, partition: int, offset: int, at_least_index: int) -> serv
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Replica]:
+def connected(address: str, tls: Tls | None = None) -> Iterator[Replica]:
     """A channel of its own to the node at `address`, closed afterwards."""
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+    if tls is None:
+        opened = grpc.insecure_channel(address, options=_OPTIONS)
+    else:
+        opened = grpc.secure_channel(address, tls.credentials(), options=_OPTIONS)
+    with opened as channel:
         yield Replica(channel)

@@ -9,6 +9,9 @@ the same for names. Syncing copies the one to the other. What may be lost is los
                          a shrunk size may be the old one
 - `write_back(r)`        what the kernel does when it pleases: some dirty pages reach the disk now
 
+A sync that fails marks its pages clean all the same, as Linux does: they are in the cache and nowhere else,
+and a second sync says nothing of them.
+
 Faults: `kill_at(n)` raises PowerCut at the n-th step that changes something (a write then takes any part of
 its bytes first), and at every one after it. `fail(...)` makes calls raise an OSError. `short_writes` makes
 writes take only a part. `capacity` bytes of files fit.
@@ -31,6 +34,7 @@ from quorumlog.storage.files import MAX_BUFFERS, DirectoryEntry, File, Lock
 
 PAGE_BYTES = 4096
 SECTOR_BYTES = 512
+UNLIMITED = 1 << 40
 
 
 class PowerCut(BaseException):
@@ -58,6 +62,7 @@ class Inode:
         self.stored = bytearray()
         self.stored_size = 0
         self.dirty: set[int] = set()  # pages
+        self.given_up: set[int] = set()  # pages that a failed sync has marked clean: in the cache only
         self.mapped = False  # writes through the map are not seen: any page may be dirty
 
     def resize(self, size: int) -> None:
@@ -77,6 +82,21 @@ class Inode:
             self.resize(end)
         self.cached[position:end] = data
         self.dirty.update(range(position // PAGE_BYTES, -(-end // PAGE_BYTES)))
+        if self.given_up:
+            self.given_up -= self.dirty
+
+    def give_up(self) -> None:
+        """What a failed sync does: its pages count as clean, though they are not on the disk."""
+        self.given_up |= self.dirty
+        self.dirty.clear()
+
+    def forget_clean(self) -> None:
+        """Clean pages leave the cache, and are read from the disk again."""
+        for page in sorted(self.given_up):
+            start, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, self.size)
+            if start < end:
+                self.cached[start:end] = bytes(self.stored[start:end]).ljust(end - start, b"\0")
+        self.given_up.clear()
 
     def dirty_pages(self) -> list[int]:
         """Pages below the size that may differ from the disk, ascending."""
@@ -163,7 +183,7 @@ class NameChange:
 class SimulatedDisk:
     """A FileSystem. Directories need not be made; those that are, are durable at once."""
 
-    capacity: int = 1 << 40
+    capacity: int = UNLIMITED
     short_writes: random.Random | None = None  # set: every write takes a part of its bytes, at least one
     names: dict[Path, Inode] = field(default_factory=dict)
     stored_names: dict[Path, Inode] = field(default_factory=dict)
@@ -172,6 +192,7 @@ class SimulatedDisk:
     calls: Counter[str] = field(default_factory=Counter)
     steps: int = 0  # of those that change something
     history: list[str] = field(default_factory=list)  # what each step was: a transcript
+    keeps_history: bool = True
     locks: set[Path] = field(default_factory=set)
     _kill_at: int | None = None
     _kill_rng: random.Random | None = None
@@ -182,6 +203,15 @@ class SimulatedDisk:
         """Raise PowerCut at that step from now on (1: the next), and at all after it."""
         self._kill_at = self.steps + step
         self._kill_rng = rng
+
+    def spare(self) -> None:
+        """Let it live, after a kill_at that was not reached."""
+        self._kill_at = None
+
+    @property
+    def is_dead(self) -> bool:
+        """Has the process been killed within an operation?"""
+        return self._kill_at is not None and self.steps >= self._kill_at
 
     def fail(self, operation: str, error: int, *, name: str = "", after: int = 0, times: int = 1) -> None:
         """Make calls fail; see Fault. The operations are the methods' names."""
@@ -203,7 +233,9 @@ class SimulatedDisk:
 
     def after_kill(self) -> SimulatedDisk:
         """Return the disk as the next process finds it: nothing is lost, nothing more is durable."""
-        return SimulatedDisk(self.capacity, None, self.names, self.stored_names, self.changes)
+        disk = SimulatedDisk(self.capacity, None, self.names, self.stored_names, self.changes)
+        disk.keeps_history = self.keeps_history
+        return disk
 
     def after_power_loss(self, rng: random.Random) -> SimulatedDisk:
         """Return the disk as it may be when the machine is back. This one is used up."""
@@ -215,7 +247,9 @@ class SimulatedDisk:
         for inode in names.values():
             found.setdefault(id(inode), inode.lose(rng))
         rebooted = {path: found[id(inode)] for path, inode in names.items()}
-        return SimulatedDisk(self.capacity, None, rebooted, dict(rebooted))
+        disk = SimulatedDisk(self.capacity, None, rebooted, dict(rebooted))
+        disk.keeps_history = self.keeps_history
+        return disk
 
     def copy(self) -> SimulatedDisk:
         """Return a disk with the same contents, all of it durable: for trying many things on one state."""
@@ -233,12 +267,14 @@ class SimulatedDisk:
         if self._kill_at is not None and self.steps >= self._kill_at:
             raise PowerCut
         self.steps += 1
-        self.history.append(f"{operation} {path.name}")
+        if self.keeps_history:
+            self.history.append(f"{operation} {path.name}")
         return self.steps == self._kill_at
 
     def call(self, operation: str, path: Path) -> None:
         """Count a call, and raise what a fault wants of it."""
-        self.calls[operation] += 1
+        if self.keeps_history:
+            self.calls[operation] += 1
         for fault in self.faults:
             if fault.operation == operation and fault.name in path.name:
                 if fault.after:
@@ -334,7 +370,7 @@ class SimulatedDisk:
     def free_bytes(self, path: Path) -> int:
         """See storage.files."""
         self.call("free_bytes", path)
-        return max(0, self.capacity - self.used())
+        return UNLIMITED if self.capacity == UNLIMITED else max(0, self.capacity - self.used())
 
 
 def _apply(names: dict[Path, Inode], change: NameChange) -> None:
@@ -382,7 +418,9 @@ class SimulatedFile:
         self._disk.call("pwritev", self._path)
         data = b"".join(bytes(buffer) for buffer in buffers)
         taken, killed = self._disk.part_of(len(data), "write", self._path)
-        room = self._disk.capacity - self._disk.used() + max(0, self._inode.size - position)
+        room = taken
+        if self._disk.capacity != UNLIMITED:
+            room = self._disk.capacity - self._disk.used() + max(0, self._inode.size - position)
         if taken > room:
             taken = max(room, 0)
             if not taken:
@@ -394,12 +432,19 @@ class SimulatedFile:
 
     def fdatasync(self) -> None:
         """See storage.files."""
-        self._disk.change("fdatasync", self._path)
+        self._sync("fdatasync")
         self._inode.store_pages()
+
+    def _sync(self, operation: str) -> None:
+        try:
+            self._disk.change(operation, self._path)
+        except OSError:
+            self._inode.give_up()
+            raise
 
     def fsync(self) -> None:
         """See storage.files."""
-        self._disk.change("fsync", self._path)
+        self._sync("fsync")
         self._inode.store_all()
 
     def allocate(self, position: int, size: int) -> None:
@@ -408,7 +453,8 @@ class SimulatedFile:
         self._disk.change("allocate", self._path)
         end = position + size
         if end > self._inode.size:
-            if end - self._inode.size > self._disk.capacity - self._disk.used():
+            limited = self._disk.capacity != UNLIMITED
+            if limited and end - self._inode.size > self._disk.capacity - self._disk.used():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             self._inode.resize(end)
 
@@ -419,8 +465,9 @@ class SimulatedFile:
         self._inode.resize(size)
 
     def forget_cache(self) -> None:
-        """See storage.files. What is clean is the same on the disk."""
+        """See storage.files."""
         self._disk.call("forget_cache", self._path)
+        self._inode.forget_clean()
 
     def size(self) -> int:
         """See storage.files."""

@@ -1,0 +1,202 @@
+"""`quorumlog cluster add | remove | transfer | check-stop | members`: who takes part, and who leads."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from quorumlog.client.cli_confirm import add_confirmation, declined
+from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
+from quorumlog.client.cli_output import counted, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from quorumlog.client.aio import AsyncClient
+    from quorumlog.client.describe import ClusterStatus, Member
+
+_TITLES = ("NODE", "KIND", "PEER ADDRESS", "STATE", "LAG", "NOTES")
+_ADD_TIMEOUT_S = 300.0  # a log of some GiB, copied over a slow network
+_LOOK_AGAIN_S = 1.0
+
+_ADD = """\
+Add a node and wait until it is a full member. Start it first, with a configuration whose `peers` names the
+members and itself. It is a learner, which counts for nothing, until it has caught up. Where this command ends
+before, the node is made a full member all the same as soon as it has; run it again to wait on.
+"""
+_REMOVE = """\
+Remove a node: its votes and copies count no longer. A leader hands over first. Refused where the nodes that
+are left and answer would be no majority. The node itself goes on running, alone; stop it, and delete its data
+directory before it is added again under the same name.
+"""
+_CHECK_STOP = """\
+Ask the leader whether the cluster would go on if this node was stopped now. Exit code 0: yes, 1: no.
+"""
+
+
+def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the group `cluster`."""
+    add = _verb(verbs, "add", "add a node", _ADD)
+    add.add_argument("node", metavar="NODE", help="its node_id")
+    add.add_argument("address", metavar="PEER_ADDRESS", help="host:port where the other nodes reach it")
+    add.add_argument(
+        "--timeout", type=float, default=_ADD_TIMEOUT_S, metavar="SECONDS", help="default: %(default)g"
+    )
+    add.set_defaults(run=lambda options: run(_add(options)))
+
+    remove = _verb(verbs, "remove", "remove a node", _REMOVE, aliases=["rm"])
+    remove.add_argument("node", metavar="NODE")
+    add_confirmation(remove)
+    remove.set_defaults(run=_remove_if_sure)
+
+    transfer = _verb(verbs, "transfer", "let another node lead", aliases=["transfer-leader"])
+    transfer.add_argument(
+        "node", metavar="NODE", nargs="?", default="", help="default: the follower that is furthest"
+    )
+    transfer.set_defaults(run=lambda options: run(_transfer(options)))
+
+    check = _verb(verbs, "check-stop", "is it safe to stop this node now?", _CHECK_STOP)
+    check.add_argument("node", metavar="NODE")
+    check.set_defaults(run=lambda options: run(_check_stop(options)))
+
+    members = _verb(verbs, "members", "show who takes part")
+    members.set_defaults(run=lambda options: run(_members(options)))
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    description: str = "",
+    aliases: list[str] | None = None,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name, help=text, description=description or text, aliases=aliases or [], allow_abbrev=False
+    )
+    add_connection(parser)
+    add_output(parser)
+    return parser
+
+
+async def _add(options: argparse.Namespace) -> int:
+    import asyncio
+
+    async with client_of(options) as client:
+        watching = asyncio.ensure_future(_tell_progress(client, options.node))
+        try:
+            members = await client.add_member(
+                options.node, options.address, timeout_ms=int(options.timeout * 1000)
+            )
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    if options.output == "json":
+        print_json(members)
+    else:
+        print(f"{options.node}: full member; {_who(members)}")
+    return 0
+
+
+async def _tell_progress(client: AsyncClient, node_id: str) -> None:
+    """Say how far the learner is, each time that is another."""
+    import asyncio
+
+    from quorumlog.client.errors import QuorumlogError
+
+    said = ""
+    while True:
+        try:
+            line = _progress(await client.status(), node_id)
+        except QuorumlogError:
+            line = ""  # whoever waits for the change hears of it
+        if line and line != said:
+            note(line)
+            said = line
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def _progress(status: ClusterStatus, node_id: str) -> str:
+    member = next((each for each in status.members if each.node_id == node_id), None)
+    if member is None or not member.learner:
+        return ""
+    peer = status.peer(node_id)
+    if peer is None or not peer.connected:
+        refused = peer.refused if peer is not None else ""
+        why = f"the leader refuses it: {refused}" if refused else "does it run?"
+        return f"{node_id}: learner, not reached by the leader at {member.peer_address}: {why}"
+    return f"{node_id}: learner, {counted(peer.lag, 'entry', 'entries')} behind"
+
+
+def _remove_if_sure(options: argparse.Namespace) -> int:
+    code = declined(options, f"removing {options.node}", f"remove {options.node} from the cluster")
+    return run(_remove(options)) if code is None else code
+
+
+async def _remove(options: argparse.Namespace) -> int:
+    async with client_of(options) as client:
+        members = await client.remove_member(options.node)
+    if options.output == "json":
+        print_json(members)
+    else:
+        print(f"{options.node}: removed; {_who(members)}")
+    note(f"hint: stop {options.node}; delete its data directory before it is added again")
+    return 0
+
+
+async def _transfer(options: argparse.Namespace) -> int:
+    async with client_of(options) as client:
+        leader_id = await client.transfer_leadership(options.node)
+    if options.output == "json":
+        print_json({"leader_id": leader_id})
+    else:
+        print(f"{leader_id} leads")
+    return 0
+
+
+async def _check_stop(options: argparse.Namespace) -> int:
+    async with client_of(options) as client:
+        check = await client.check_stop(options.node)
+    if options.output == "json":
+        print_json(check)
+    else:
+        print(f"{check.node_id}: {'safe' if check.safe else 'not safe'} to stop: {check.reason}")
+    return 0 if check.safe else 1
+
+
+async def _members(options: argparse.Namespace) -> int:
+    async with client_of(options) as client:
+        status = await client.status()
+    if options.output == "json":
+        print_json(status.members)
+        return 0
+    print_table(_TITLES, [_row(status, member) for member in status.members])
+    print(f"\n{_who(status.members)}; leader {status.leader_id or 'none'}")
+    return 0
+
+
+def _row(status: ClusterStatus, member: Member) -> tuple[object, ...]:
+    node = next((each for each in status.nodes if each.node_id == member.node_id), None)
+    state = node.role if node is not None and node.reachable else "no answer"
+    peer = status.peer(member.node_id)
+    lag = peer.lag if peer is not None and peer.connected else None
+    kind = "learner" if member.learner else "voter"
+    return member.node_id, kind, member.peer_address, state, lag, "; ".join(notes_on(status, member.node_id))
+
+
+def notes_on(status: ClusterStatus, node_id: str) -> list[str]:
+    """Return what an operator should know of a node: from itself, and from the leader."""
+    node = next((each for each in status.nodes if each.node_id == node_id), None)
+    peer = status.peer(node_id)
+    said = list(node.alarms) if node is not None else []
+    if node is not None and not node.reachable:
+        said.append(f"no answer: {node.error}")
+    if node is not None and node.not_voting:
+        said.append(f"does not vote: {node.not_voting}")
+    if peer is not None and peer.refused:
+        said.append(f"the leader refuses it: {peer.refused}")
+    return said
+
+
+def _who(members: tuple[Member, ...]) -> str:
+    voters = [member.node_id for member in members if not member.learner]
+    learners = [member.node_id for member in members if member.learner]
+    text = f"{counted(len(voters), 'voter')}: {', '.join(voters)}"
+    return f"{text}; learning: {', '.join(learners)}" if learners else text
