@@ -4,8 +4,9 @@ After a power loss its unsynced pages may be there or not, in any combination, s
 ones behind it is normal above the watermark, and the log ends before it. Below the watermark, or at or
 below what a state file covers, the same is damage: nothing is cut, and the log takes no appends.
 
-What a killed process leaves is in the page cache and not on disk. So before anything is called durable,
-it is synced, dropped from the cache and read again.
+What a killed process leaves is in the page cache and not on disk, and after a failed fsync the cache holds
+what will never be there. So the file is synced and dropped from the cache before it is scanned: what is
+found is what the disk has.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from quorumlog.storage.frame import BadFrame, parse_header
 from quorumlog.storage.header import SegmentHeader
 from quorumlog.storage.index import Index
 from quorumlog.storage.manifest import LogIdentity
-from quorumlog.storage.scan import Scanned, checksum_range, count_nonzero_tail, scan
+from quorumlog.storage.scan import Scanned, count_nonzero_tail, scan
 from quorumlog.storage.segment import file_name
 from quorumlog.storage.store import Store
 from quorumlog.storage.watermark import ReadSlots, Watermark
@@ -102,6 +103,7 @@ class LastSegment:
         return position + size == self._size and last.chain == index.chain
 
     def _as_found(self, capacity: int) -> ActiveSegment:
+        self._leave_to_disk()
         fence = self._slots.position
         found = scan(self._file, self._name, self._header, self._size, fence)
         last = self._base + len(found.slots) - 1
@@ -115,21 +117,19 @@ class LastSegment:
         self._recovery.cut_bytes = count_nonzero_tail(self._file, found.end, self._size)
         if self._recovery.cut_bytes:
             active.store.cut(found.end)
-        self._prove_durable(active)
+        self._record_durable(active)
         return active
 
-    def _prove_durable(self, active: ActiveSegment) -> None:
-        end = active.store.end
-        cached = checksum_range(self._file, SEGMENT_HEADER_BYTES, end)
-        active.sync_data()
+    def _leave_to_disk(self) -> None:
+        try:
+            self._file.fdatasync()
+        except OSError as error:
+            raise SyncFailed(f"{self._name}: fdatasync: {error}") from error
         self._file.forget_cache()
-        stored = checksum_range(self._file, SEGMENT_HEADER_BYTES, end)
-        if cached != stored:
-            raise SyncFailed(
-                f"{self._name}: crc of {end} bytes: {cached:#010x} synced, {stored:#010x} read back"
-            )
-        active.watermark.raise_to(end)
-        # From now on a bad frame among these is damage, even if nothing is ever appended here again.
+
+    def _record_durable(self, active: ActiveSegment) -> None:
+        """From now on a bad frame among these is damage, even if nothing is ever appended here again."""
+        active.watermark.raise_to(active.store.end)
         active.watermark.record()
         active.sync_data()
 

@@ -93,18 +93,6 @@ def _has_payload(window: Window, position: int, frame: FrameHeader) -> bool:
     return len(payload) == frame.length and crc32c(payload) == frame.payload_crc
 
 
-def checksum_range(file: File, start: int, end: int) -> int:
-    """Return the crc32c of a stretch of a file."""
-    crc = 0
-    while start < end:
-        data = file.pread(min(WINDOW_BYTES, end - start), start)
-        if not data:
-            break
-        crc = crc32c(data, crc)
-        start += len(data)
-    return crc
-
-
 def count_nonzero_tail(file: File, start: int, size: int) -> int:
     """Return how many bytes from `start` on there are up to the last one that is not zero."""
     last = start

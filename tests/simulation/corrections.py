@@ -124,7 +124,10 @@ def _leader_counts_itself_early() -> Sequence[Patch]:
 
 def _recovered_tail_is_believed() -> Sequence[Patch]:
     """What a new process finds in the page cache is taken as durable."""
-    return [(recovery.LastSegment, "_prove_durable", lambda self, active: None)]
+    return [
+        (recovery.LastSegment, "_leave_to_disk", lambda self: None),
+        (recovery.LastSegment, "_record_durable", lambda self, active: None),
+    ]
 
 
 def _votes_are_forgotten() -> Sequence[Patch]:
