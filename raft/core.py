@@ -296,6 +296,11 @@ class Core(SyncObj):  # type: ignore[misc]
         soon = syncobj_module.monotonicTime() + syncobj_module.random.uniform(low_s, high_s)
         self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
 
+    def forget_leader(self) -> None:
+        """Name no leader any more; the next word of one in this term brings it back."""
+        assert self.role != LEADER
+        self._SyncObj__raftLeader = None
+
     def deliver(self, peer_id: str, message: dict[str, Any]) -> None:
         """Hand over an admitted message."""
         assert message["type"] in DELIVERABLE, message["type"]

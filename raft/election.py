@@ -66,8 +66,12 @@ class Election:
         self._core.hasten_election(*LOST_S)
 
     def begin(self) -> PreVote | None:
-        """The deadline has passed: return the question for all other voters, or None where none is asked."""
+        """The deadline has passed: return the question for all other voters, or None where none is asked.
+
+        Whoever led is not named to callers any longer: this node may not hear of the next one for long.
+        """
         self._core.postpone_election(RETRY)
+        self._core.forget_leader()
         if not self._may_vote() or not self._members.is_voter(self._node_id):
             return None
         self.asking = self._core.term + 1

@@ -54,10 +54,12 @@ class TestPreVote:
         cluster.isolate(away.name)
         cluster.run(30.0)
         assert up(away).core.term == term
+        assert up(away).leadership.leader_id is None, "it sends callers to whom it has not heard for long"
         cluster.heal()
         cluster.run(3.0)
         assert cluster.leader is leader
         assert up(leader).core.term == term
+        assert up(away).leadership.leader_id == leader.name
 
     def test_one_sided_links_do_not_change_the_leader(self, cluster: Cluster) -> None:
         """Row 31: a follower that hears nobody asks for ever, and is told no."""

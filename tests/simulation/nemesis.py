@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Weights = Mapping[str, float]
 
 # What a majority of machines may do to itself at any moment without losing what was acknowledged.
+RESTART_S: Final = 0.1  # what a supervisor takes when nothing is wrong any more
 PROCESS: Final[Weights] = {"kill": 3, "kill-in-step": 3, "pause": 2, "sleepwalk": 1, "stop": 1}
 NETWORK: Final[Weights] = {
     "break": 3, "half-open": 2, "partition": 2, "one-way": 2, "bridge": 1, "isolate-leader": 2, "lag": 2,
@@ -160,10 +161,13 @@ class Nemesis:
 
     def _ended(self, node: Node) -> None:
         """A process has ended, by whatever: its supervisor starts it again."""
-        self._later(self._while(), lambda: self._start(node))
+        if self._stopped and node.is_stopping:  # it was asked before everything healed
+            self.cluster.events.after(RESTART_S, lambda: self._start(node))
+        else:
+            self._later(self._while(), lambda: self._start(node))
 
     def _start(self, node: Node) -> None:
-        if not node.running and not self._stopped and node.name in self.cluster.names:
+        if not node.running and node.name in self.cluster.names:
             node.start()
 
     def _block(self, directions: list[tuple[str, str]], seconds: float) -> bool:

@@ -151,6 +151,7 @@ class Node:
         self.powered = True
         self.disk_delay: tuple[float, float] | None = None
         self.exit_code: int | None = None
+        self.is_stopping = False  # its process was asked to end
         self.allowed_exits: set[int] = set()  # what was done to its disk is a reason for these
         self.is_damaged = False  # some of its bytes were flipped
         self.wall_offset_s = 0.0
@@ -201,6 +202,7 @@ class Node:
         """Start the process. False: it ended at once, as `exit_code` says."""
         assert self.process is None
         self.life += 1
+        self.is_stopping = False
         self.powered = True
         self.exit_code = None
         self.loop = self._new_loop()
@@ -248,6 +250,7 @@ class Node:
         """Ask it to end by itself, as SIGTERM does."""
         assert self.process is not None
         self.cluster.trace(f"{self.name}: is asked to stop")
+        self.is_stopping = True
         self.loop.spawn(self._stop(self.process))
 
     async def _stop(self, process: Process) -> None:
