@@ -24,8 +24,8 @@ from quorumlog.node.listening import raise_descriptor_limit
 from quorumlog.node.machine import UnknownEntry
 from quorumlog.node.server import build as build_node
 from quorumlog.node.server import stop_requested
-from quorumlog.raft.errors import EXIT_DAMAGED, WHEN_DAMAGED, DamagedHardState
-from quorumlog.storage.errors import Damaged, StorageError
+from quorumlog.raft.errors import EXIT_DAMAGED, EXIT_SYNC_FAILED, WHEN_DAMAGED, DamagedHardState
+from quorumlog.storage.errors import Damaged, StorageError, SyncFailed
 
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 2
@@ -74,6 +74,9 @@ def run(config: Config) -> int:
     except (DamagedHardState, Damaged) as error:
         logger.critical("cannot start: %s; %s", error, WHEN_DAMAGED)
         return EXIT_DAMAGED
+    except SyncFailed as error:
+        logger.critical("cannot start, what is on disk is not known: %s", error)
+        return EXIT_SYNC_FAILED
     except (ConfigError, DirectoryRefused, UnknownEntry, StorageError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return EXIT_CANNOT_START

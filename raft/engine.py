@@ -254,7 +254,7 @@ class Engine:
         await self._transport.stop()
         await asyncio.to_thread(self._sync_worker.stop)
         await asyncio.to_thread(self._seal_worker.stop)
-        self.log.close()
+        self._guarded(self.log.close)
 
     # Commands --------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -65,6 +67,20 @@ def test_a_node_whose_fsync_fails_ends_and_the_cluster_goes_on(
     for node in cluster:
         check_replica(cluster.replica(node.node_id), TOPIC, promised)
     check_logs_are_equal(cluster)
+
+
+def test_a_node_whose_last_fsync_fails_while_it_stops_says_so(
+    shims: tuple[NodeCluster, dict[str, Shim]],
+) -> None:
+    """Row 14: nothing waits for that sync any more, but who started the node must learn of its disk."""
+    cluster, shim = shims
+    cluster.wait_for_leader()
+    victim = cluster.followers()[0]
+    shim[victim].failing_syncs = 1
+    os.kill(cluster[victim].pid, signal.SIGTERM)
+    assert cluster[victim].wait_for_exit() == EXIT_SYNC_FAILED
+    cluster.start(victim)
+    check_replica(cluster.replica(victim), TOPIC, [])
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS], ids=["EIO", "EROFS"])
