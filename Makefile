@@ -15,6 +15,8 @@ MINUTES ?=
 SEED ?=
 ON ?=
 KILLS ?=
+PEERS ?= etcd,nats
+REPEATS ?=
 PACKAGES := proto storage raft node client
 
 .PHONY: help setup run test chaos bench check format lint types imports generated proto links clean coverage fuzz
@@ -26,7 +28,7 @@ help:
 	@echo 'make check                       format, lint, types, imports, generated code'
 	@echo 'make simulate SEEDS=N [FROM=K] [NODES=3|5] [SECONDS=30] [TRACE=seed] [MIX=name]'
 	@echo '                                 faults at random, on a simulated clock, network and disk'
-	@echo 'make bench [ONLY=case,...]       measure it'
+	@echo 'make bench [ONLY=case,...] [PEERS=etcd,nats] [REPEATS=5]   measure it, beside peers where they are'
 	@echo 'make fuzz [SECONDS=60] [SEED=N]   bytes that nobody meant'
 	@echo 'make format | lint | types | imports | generated | proto | coverage | clean'
 
@@ -63,7 +65,7 @@ simulate: setup
 
 # Real processes under load; results in bench/results/latest.json.
 bench: setup
-	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) --peers '$(PEERS)' $(if $(REPEATS),--repeats $(REPEATS))
 
 # Every decoder of bytes from a network or a disk, with changed samples; what is found stays in tests/fuzz/corpus.
 fuzz: setup
@@ -87,6 +89,7 @@ types: setup links
 	@MYPYPATH=.links $(BIN)/mypy --strict -p quorumlog | tee .links/mypy.txt; \
 	expected=$$(ls quorumlog/*.py $(addsuffix /*.py,$(PACKAGES)) $(addsuffix /*.pyi,$(PACKAGES)) 2>/dev/null | sed 's/\.pyi$$/.py/' | sort -u | wc -l); \
 	grep -q "no issues found in $$expected source files" .links/mypy.txt || { echo "mypy: expected a clean run over $$expected files" >&2; exit 1; }
+	@MYPYPATH=.links:. $(BIN)/mypy --strict -p bench
 
 imports: setup links
 	@cd .links && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache

@@ -1,79 +1,105 @@
-"""`make bench [ONLY=case,...]`: run the cases on three nodes, print a table, write results/latest.json."""
+"""`make bench [ONLY=case,...] [PEERS=etcd,nats] [REPEATS=5]`: measure, print a table, keep the results.
+
+A run with ONLY replaces the results of those cases in bench/results/latest.json. Exit code 1: a case failed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
+import dataclasses
+import datetime as dt
+import signal
+import sys
 import tempfile
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.cases import CASES, Result, Setting
-from bench.limits import fdatasync_ms, round_trip_ms
-from quorumlog.client import AsyncClient
-from quorumlog.client.local_nodes import LocalNodes
+import uvloop
 
-RESULTS = Path(__file__).parent / "results"
+from bench import limits, machine
+from bench.cases import CASES, Case
+from bench.result import Result, load, merged, save
+from bench.run import PEERS, Run
+from bench.table import number, table
 
-
-async def measure(names: list[str], directory: Path) -> list[Result]:
-    """Run the named cases on a cluster below `directory`."""
-    results = []
-    async with LocalNodes(directory, 3) as nodes:
-        servers = [node.client_address for node in nodes.nodes]
-        async with AsyncClient(servers, connect_timeout_ms=20_000) as client:
-            for name in names:
-                result = await CASES[name](Setting(nodes, client))
-                results.append(result)
-                print(line(result), flush=True)
-    return results
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+WORK = Path("var")  # on the disk of the checkout: a temporary one may be memory
+LEAST_REPEATS = 5
 
 
-def line(result: Result) -> str:
-    """One row of the table."""
-    spread = f"{min(result.values):>12,.0f} {max(result.values):>12,.0f}"
-    latency = "" if result.p50_ms is None else f"  p50 {result.p50_ms:.2f} ms  p99 {result.p99_ms:.2f} ms"
-    return f"{result.case:<24}{result.value:>12,.0f} {spread} {result.unit}{latency}"
+async def measure(cases: Sequence[Case], run: Run) -> tuple[list[Result], list[str]]:
+    """Return the results, and the names of what failed."""
+    results: list[Result] = []
+    failed: list[str] = []
+    for case in cases:
+        run.say(f"{', '.join(case.names)} ...")
+        run.syncs_ms.clear()
+        try:
+            async with asyncio.timeout(case.most_s):
+                found = await case.work(run)
+        except Exception:  # noqa: BLE001  the others shall still be measured
+            traceback.print_exc()
+            failed.append(case.names[0])
+            continue
+        for result in found:
+            run.say(f"  {result.case}: {number(result.ours.value)} {result.unit}")
+        results += found
+    return results, failed
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="cases, comma-separated")
+async def bench(arguments: argparse.Namespace, directory: Path) -> int:
+    """Run the cases below `directory`; return the exit code."""
+    machines = await limits.measured(directory)
+    run = Run(directory, machines, arguments.repeats, arguments.peers)
+    shown = {name: round(value, 3) for name, value in dataclasses.asdict(machines).items()}
+    run.say(f"{machine.described()}; {shown}")
+    cases = [case for case in CASES if case.is_meant_by(arguments.only)]
+    results, failed = await measure(cases, run)
+    kept = keep(arguments.results, shown, results)
+    names = {result.case for result in results}
+    print(table([case for case in kept if case["case"] in names]))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def keep(path: Path, shown: dict[str, float], results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Put the results in the places of older ones; return all that is kept now."""
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    new = [{**result.as_json(), "measured": now} for result in results]
+    cases = merged(load(path)["cases"], new)
+    save(path, {**shown, "machine": machine.described(), "measured": now}, cases)
+    return cases
+
+
+def names(text: str) -> list[str]:
+    """Split what is comma-separated."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def main() -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--only", type=names, default=[], help="cases, or what their names begin with")
+    parser.add_argument(
+        "--peers", type=names, default=list(PEERS), help=f"of {', '.join(PEERS)}; may be empty"
+    )
+    parser.add_argument("--repeats", type=int, default=LEAST_REPEATS, help="beside the one that warms up")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that keeps them")
     arguments = parser.parse_args()
-    names = [name for name in arguments.only.split(",") if name] or list(CASES)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
-        limits = {
-            "fdatasync_ms": fdatasync_ms(Path(directory)),
-            "round_trip_ms": asyncio.run(round_trip_ms()),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        }
-        print(
-            f"limits: fdatasync {limits['fdatasync_ms']:.2f} ms, round trip {limits['round_trip_ms']:.2f} ms"
-        )
-        print(f"{'case':<24}{'median':>12} {'min':>12} {'max':>12}")
-        results = asyncio.run(measure(names, Path(directory)))
-    RESULTS.mkdir(exist_ok=True)
-    cases = [
-        {
-            "case": result.case,
-            "value": result.value,
-            "min": min(result.values),
-            "max": max(result.values),
-            "unit": result.unit,
-            "p50_ms": result.p50_ms,
-            "p99_ms": result.p99_ms,
-            "conditions": f"replication 3, sync always; {result.conditions}",
-        }
-        for result in results
-    ]
-    text = json.dumps({"limits": limits, "cases": cases}, indent=2)
-    (RESULTS / "latest.json").write_text(text + "\n")
+    known = [case for case in CASES if case.is_meant_by(arguments.only)]
+    if not known or set(arguments.peers) - set(PEERS):
+        every = ", ".join(name for case in CASES for name in case.names)
+        parser.error(f"expected cases of {every} and peers of {', '.join(PEERS)}")
+    # A stop from outside ends the nodes and peers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    WORK.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WORK, prefix="bench-", ignore_cleanup_errors=True) as directory:
+        return uvloop.run(bench(arguments, Path(directory)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,50 +3,148 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-REPEATS = 100
-PAGE = os.urandom(4096)
+import grpc.aio
+
+from bench.echo import FLOOD_BYTES
+from bench.measure import closed_loop
+from bench.result import Limit
+
+_REPEATS = 5
+_SYNCS = 50
+_ROUND_TRIPS = 500
+_FLOOD = 1000
+_PAGE = os.urandom(4096)
+_PAYLOAD = bytes(100)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Medians. gRPC is grpc.aio on uvloop, this process and another one."""
+
+    fdatasync_ms: float  # after 4 KiB into a preallocated file
+    round_trip_ms: float  # 100 bytes over loopback, two processes
+    memcpy_mb_per_s: float
+    grpc_unary_ms: float  # 100 bytes, one at a time
+    grpc_unary_per_s: float  # 100 bytes, 64 at once
+    grpc_stream_ms: float  # 100 bytes to and fro on one stream
+    grpc_stream_mb_per_s: float  # a server's stream of messages of 256 KiB
+
+    def awaited(self, sync_ms: float) -> Limit:
+        """What an acknowledged write takes at least, in ms: a client's round trip, a peer's, and a sync."""
+        return Limit(sync_ms + 2 * self.round_trip_ms, "fdatasync + 2 loopback round trips")
+
+    def calls(self) -> Limit:
+        """Calls a second of one process."""
+        return Limit(self.grpc_unary_per_s, "gRPC unary calls/s, 64 at once, one client process")
+
+    def call(self) -> Limit:
+        """One call, in ms."""
+        return Limit(self.grpc_unary_ms, "gRPC unary call")
+
+    def records(self, size: int) -> Limit:
+        """Records of `size` bytes a second over one gRPC stream."""
+        return Limit(self.grpc_stream_mb_per_s * 1e6 / size, "gRPC stream, messages of 256 KiB")
+
+
+async def measured(directory: Path) -> Limits:
+    """Take all of them: some ten seconds."""
+    async with _echo() as ports, grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        unary: Any = channel.unary_unary("/echo/Unary")
+        single = await closed_loop(lambda: unary(_PAYLOAD), _ROUND_TRIPS)
+        many = [(await closed_loop(lambda: unary(_PAYLOAD), 4000, at_once=64)).per_s for _ in range(_REPEATS)]
+        return Limits(
+            fdatasync_ms=fdatasync_ms(directory),
+            round_trip_ms=await _round_trip_ms(ports["tcp"]),
+            memcpy_mb_per_s=_memcpy_mb_per_s(),
+            grpc_unary_ms=single.median_ms,
+            grpc_unary_per_s=statistics.median(many),
+            grpc_stream_ms=await _stream_ms(channel),
+            grpc_stream_mb_per_s=statistics.median([await _flood_mb_per_s(channel) for _ in range(_REPEATS)]),
+        )
+
+
+@asynccontextmanager
+async def _echo() -> AsyncIterator[dict[str, int]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield json.loads(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 def fdatasync_ms(directory: Path) -> float:
     """Median milliseconds of fdatasync after 4 KiB into a preallocated file."""
     with tempfile.NamedTemporaryFile(dir=directory) as file:
         descriptor = file.fileno()
-        os.posix_fallocate(descriptor, 0, REPEATS * len(PAGE))
+        os.posix_fallocate(descriptor, 0, _SYNCS * len(_PAGE))
         os.fsync(descriptor)
         times = []
-        for number in range(REPEATS):
-            os.pwrite(descriptor, PAGE, number * len(PAGE))
+        for number in range(_SYNCS):
+            os.pwrite(descriptor, _PAGE, number * len(_PAGE))
             began = time.perf_counter()
             os.fdatasync(descriptor)
             times.append(time.perf_counter() - began)
     return statistics.median(times) * 1000
 
 
-async def round_trip_ms() -> float:
-    """Median milliseconds of 100 bytes to and fro over a loopback stream, both ends on this loop."""
-    ended = asyncio.Event()
+async def _round_trip_ms(port: int) -> float:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(100):
-            writer.write(data)
-        writer.close()
-        ended.set()
+    async def there_and_back() -> None:
+        writer.write(_PAYLOAD)
+        await reader.readexactly(len(_PAYLOAD))
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        writer.write(bytes(100))
-        await reader.readexactly(100)
-        times.append(time.perf_counter() - began)
+    loop = await closed_loop(there_and_back, _ROUND_TRIPS)
     writer.close()
-    await ended.wait()
-    server.close()
-    return statistics.median(times) * 1000
+    await writer.wait_closed()
+    return loop.median_ms
+
+
+def _memcpy_mb_per_s() -> float:
+    """Into memory that is there already: 16 MiB, more than a cache holds."""
+    source, target = memoryview(os.urandom(16 << 20)), memoryview(bytearray(16 << 20))
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        target[:] = source
+        times.append(time.perf_counter() - began)
+    return len(source) / statistics.median(times) / 1e6
+
+
+async def _stream_ms(channel: grpc.aio.Channel) -> float:
+    call: Any = channel.stream_stream("/echo/Stream")()
+
+    async def there_and_back() -> None:
+        await call.write(_PAYLOAD)
+        await call.read()
+
+    loop = await closed_loop(there_and_back, _ROUND_TRIPS)
+    await call.done_writing()
+    return loop.median_ms
+
+
+async def _flood_mb_per_s(channel: grpc.aio.Channel) -> float:
+    began = time.perf_counter()
+    size = 0
+    call: Any = channel.unary_stream("/echo/Flood")
+    async for message in call(str(_FLOOD).encode()):
+        size += len(message)
+    assert size == _FLOOD * FLOOD_BYTES
+    return size / (time.perf_counter() - began) / 1e6

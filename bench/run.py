@@ -1,0 +1,147 @@
+"""What a case works with: a directory, clusters, repeats that alternate, and the machine's limits."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bench import machine
+from bench.limits import Limits, fdatasync_ms
+from bench.measure import Sample, Series
+from bench.peers.etcd import EtcdCluster
+from bench.peers.nats import NatsCluster
+from bench.peers.processes import Missing
+from bench.result import Better, Limit, Result
+from bench.sides import Ours, Side, our_side
+
+# Name, as in PEERS=, and how it is made in a directory.
+PEERS: dict[str, tuple[Callable[[Path], Any], ...]] = {
+    "etcd": (EtcdCluster,),
+    "nats": (NatsCluster, lambda directory: NatsCluster(directory, sync=True)),
+}
+
+Once: TypeAlias = Callable[[Side], Awaitable[Sample]]
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """All that do the same work: ours first."""
+
+    ours: Ours
+    peers: Sequence[Side] = ()
+    absent: Sequence[str] = ()  # why some peers do not take part
+
+    def __iter__(self) -> Iterator[Side]:
+        return iter((self.ours, *self.peers))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `make bench`."""
+
+    directory: Path
+    limits: Limits
+    repeats: int
+    peers: Sequence[str] = tuple(PEERS)
+    began_s: float = field(default_factory=time.monotonic)
+    # Of this case, before each repeat: disks that are shared have other minutes, some ten times slower.
+    syncs_ms: list[float] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Tell on stderr how far it is."""
+        print(f"{time.monotonic() - self.began_s:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    @asynccontextmanager
+    async def ours(self, count: int = 3) -> AsyncIterator[Ours]:
+        """Start a cluster of ours in a directory of its own, and remove both afterwards."""
+        directory = self._new_directory()
+        try:
+            async with our_side(directory, count) as ours:
+                yield ours
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    @asynccontextmanager
+    async def sides(self, *wanted: str) -> AsyncIterator[Sides]:
+        """Start ours, and of the wanted peers those that can be had here."""
+        peers: list[Side] = []
+        absent: list[str] = []
+        async with AsyncExitStack() as stack:
+            ours = await stack.enter_async_context(self.ours())
+            for name in wanted:
+                if name not in self.peers:
+                    absent.append(f"{name} left out")
+                    continue
+                for make in PEERS[name]:
+                    directory = self._new_directory()
+                    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+                    try:
+                        peers.append(await stack.enter_async_context(make(directory)))
+                    except Missing as missing:
+                        absent.append(f"{name} left out: {missing}")
+            yield Sides(ours, peers, absent)
+
+    async def alternate(self, sides: Iterable[Side], once: Once) -> dict[str, Series]:
+        """Let the sides work in turn: once to warm up, then for the repeats."""
+        series = {side.name: Series() for side in sides}
+        for repeat in range(self.repeats + 1):
+            self._look_at_disk()
+            for side in sides:
+                sample = await once(side)
+                if repeat:
+                    series[side.name].add(sample)
+        return series
+
+    async def repeat(self, once: Callable[[], Awaitable[Sample]]) -> Series:
+        """Do it once to warm up, then for the repeats."""
+        series = Series()
+        for repeat in range(self.repeats + 1):
+            self._look_at_disk()
+            sample = await once()
+            if repeat:
+                series.add(sample)
+        return series
+
+    def result(
+        self,
+        case: str,
+        unit: str,
+        better: Better,
+        series: dict[str, Series],
+        sides: Sides,
+        conditions: str,
+        *,
+        limit: Limit | None = None,
+        figures: dict[str, Any] | None = None,
+    ) -> Result:
+        """Put together what the sides did."""
+        peers = {name: each for name, each in series.items() if name != sides.ours.name}
+        ours = series[sides.ours.name]
+        figures = {"fdatasync_ms": self.sync_ms, **(figures or {})}
+        about = [conditions, sides.ours.conditions, f"{len(ours.values)} repeats", machine.described()]
+        about += [each.conditions for each in sides.peers if each.name in series] + list(sides.absent)
+        return Result(case, unit, better, ours, "; ".join(about), peers, limit, figures)
+
+    @property
+    def sync_ms(self) -> float:
+        """The median of fdatasync during this case."""
+        return statistics.median(self.syncs_ms or [self.limits.fdatasync_ms])
+
+    def awaited_limit(self) -> Limit:
+        """What an acknowledged write took at least during this case, in ms."""
+        return self.limits.awaited(self.sync_ms)
+
+    def _look_at_disk(self) -> None:
+        self.syncs_ms.append(fdatasync_ms(self.directory))
+
+    def _new_directory(self) -> Path:
+        return self.directory / f"c{next(_numbers)}"
