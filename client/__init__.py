@@ -11,7 +11,11 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     batches.py      records that share one fate; splitting.py, partitioner.py  no I/O
     stream.py       order and sequences of one partition, repair             no I/O
     core.py         the producer: what to send next, what an answer means    no I/O
-    cursor.py       a consumer's place in a partition; starts.py, records.py   no I/O
+    cursor.py       a consumer's place in a partition; reverse_cursor.py, starts.py, records.py   no I/O
+    options.py      options by name, Kafka's too
+    outgoing.py     from what is sent to bytes; tracing.py: the trace that it belongs to
+    serializers.py  what makes bytes of values and back; deserializing.py
+    sources.py      which replica to read; offsets.py: where things are in it
     channels.py     gRPC channels; tls.py: what they show; connection.py: calls with retries
     producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
@@ -20,8 +24,8 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     local.py        `quorumlog local`: three nodes on this machine; local_nodes.py, local_input.py
     certs.py        `quorumlog certs`: a development authority and what it signs
 
-Nothing here prints or configures logging; the logger is `quorumlog.client`. Serializers and consumer groups
-are not in yet. Importing the package loads nothing: names are loaded when first used, so
+Nothing here prints or configures logging; the logger is `quorumlog.client`. Consumer groups are not
+in yet. Importing the package loads nothing: names are loaded when first used, so
 that `quorumlog health`, which container engines run every few seconds, starts fast.
 """
 
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
         DataDamaged,
         DeliveryFailed,
         DeliveryTimeout,
+        DeserializationFailed,
         Dropped,
         InvalidBatch,
         InvalidName,
@@ -84,8 +89,16 @@ if TYPE_CHECKING:
         UnknownTopic,
         Unsupported,
     )
+    from quorumlog.client.outgoing import ProducerRecord
+    from quorumlog.client.places import TopicPartition
     from quorumlog.client.producer import AsyncProducer
     from quorumlog.client.records import Record, RecordBatch
+    from quorumlog.client.serializers import (
+        JsonDeserializer,
+        JsonSerializer,
+        StringDeserializer,
+        StringSerializer,
+    )
     from quorumlog.client.sync import Client, Consumer, PendingRecord, PendingRecords, Producer
     from quorumlog.client.tls import Tls
 
@@ -96,7 +109,10 @@ _HOMES = {
     "deliveries": ("BatchDelivery", "Delivery"),
     "describe": ("ClusterStatus", "Member", "NodeStatus", "Partition", "PeerStatus", "StopCheck", "Topic"),
     "producer": ("AsyncProducer",),
+    "outgoing": ("ProducerRecord",),
+    "places": ("TopicPartition",),
     "records": ("Record", "RecordBatch"),
+    "serializers": ("JsonDeserializer", "JsonSerializer", "StringDeserializer", "StringSerializer"),
     "sync": ("Client", "Consumer", "PendingRecord", "PendingRecords", "Producer"),
     "tls": ("Tls",),
 }
@@ -120,10 +136,13 @@ __all__ = [
     "Delivery",
     "DeliveryFailed",
     "DeliveryTimeout",
+    "DeserializationFailed",
     "Dropped",
     "InvalidBatch",
     "InvalidName",
     "InvalidRequest",
+    "JsonDeserializer",
+    "JsonSerializer",
     "Member",
     "MembershipRefused",
     "NoLeader",
@@ -143,6 +162,7 @@ __all__ = [
     "Producer",
     "ProducerError",
     "ProducerFenced",
+    "ProducerRecord",
     "QuorumlogError",
     "Record",
     "RecordBatch",
@@ -151,9 +171,12 @@ __all__ = [
     "ShuttingDown",
     "SlowReader",
     "StopCheck",
+    "StringDeserializer",
+    "StringSerializer",
     "Tls",
     "Topic",
     "TopicExists",
+    "TopicPartition",
     "TransferFailed",
     "Unauthenticated",
     "Unavailable",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Never, get_args
 
 import grpc.aio
 
@@ -16,11 +15,12 @@ from quorumlog.client.consumer import (
     AsyncConsumer,
     Consistency,
     ConsumerOptions,
-    Place,
+    End,
     Token,
     consistency_of,
 )
 from quorumlog.client.core import KIB, MIB, ProducerOptions
+from quorumlog.client.deliveries import OnDelivery
 from quorumlog.client.describe import (
     ClusterStatus,
     Member,
@@ -35,8 +35,12 @@ from quorumlog.client.describe import (
     topic_description,
 )
 from quorumlog.client.endpoints import Route
+from quorumlog.client.offsets import look_up
+from quorumlog.client.options import CLIENT_NAMES, CONSUMER_NAMES, PRODUCER_NAMES, with_given
+from quorumlog.client.partitioner import Partitioner
 from quorumlog.client.producer import AsyncProducer
-from quorumlog.client.starts import Start
+from quorumlog.client.records import K, V
+from quorumlog.client.starts import EARLIEST, LATEST, Moment, Start, StartAt, parse_moment
 from quorumlog.client.tls import Tls
 from quorumlog.client.translate import from_rpc
 from quorumlog.proto import service_pb2
@@ -77,12 +81,23 @@ class AsyncClient:
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
         tls: Tls | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
     ) -> None:
-        servers = bootstrap_servers if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
+        """`config`: options by name, dotted or not, also Kafka's where they mean the same.
+
+        Raises UnknownOption with the nearest valid name.
+        """
         options = ConnectionOptions(
-            client_id, route, connect_timeout_ms, request_timeout_ms, attempt_timeout_ms, tls
+            bootstrap_servers,
+            client_id,
+            route,
+            connect_timeout_ms,
+            request_timeout_ms,
+            attempt_timeout_ms,
+            tls,
         )
-        self._connection = Connection(servers, options)
+        self._connection = Connection(with_given(options, {**(config or {}), **others}, CLIENT_NAMES))
 
     async def __aenter__(self) -> AsyncClient:
         await self.connect()
@@ -123,8 +138,29 @@ class AsyncClient:
         compression_type: str | None = None,
         enable_idempotence: bool = True,
         max_record_size: int = MAX_RECORD_BYTES,
-    ) -> AsyncProducer:
-        """Return a producer: see AsyncProducer. `delivery_timeout_ms` bounds a record's retries."""
+        linger_ms: int = 0,
+        partitioner: Partitioner | None = None,
+        on_delivery: OnDelivery | None = None,
+        key_serializer: Callable[[K], bytes] | None = None,
+        value_serializer: Callable[[V], bytes] | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
+    ) -> AsyncProducer[K, V]:
+        """Return a producer: see AsyncProducer.
+
+        `delivery_timeout_ms`: from accepting a record to its acknowledgement, all retries included.
+        `max_batch_size`, `linger_ms`: how many bytes of a partition may gather, and how long a record may
+        wait for others where nothing is under way; by default it leaves at once.
+        `buffer_memory`: bytes of all that is not acknowledged; more has to wait.
+        `compression_type`: None, "lz4" or "zstd".
+        `partitioner`: given the key as bytes (or None) and how many partitions there are, returns one; by
+        default Kafka's murmur2 hash of the key decides.
+        `on_delivery`: called for each record with (None, its RecordMetadata), or with the error and metadata
+        whose offset is -1; on the client's event loop, so it must not block. flush() raises nevertheless.
+        `key_serializer`, `value_serializer`: make bytes of what is sent; not shown None.
+        `config`: options by name, dotted or not, also Kafka's where they mean the same.
+        Raises UnknownOption, with the nearest valid name.
+        """
         options = ProducerOptions(
             delivery_timeout_ms,
             max_batch_size,
@@ -132,34 +168,64 @@ class AsyncClient:
             compression_type,
             enable_idempotence,
             max_record_size,
+            linger_ms,
+            partitioner,
+            on_delivery,
+            key_serializer,
+            value_serializer,
         )
-        return AsyncProducer(self._connection, options)
+        given = with_given(options, {**(config or {}), **others}, PRODUCER_NAMES)
+        return AsyncProducer(self._connection, given)
 
     def consumer(
         self,
         *topics: str,
         partitions: Sequence[int] | None = None,
         start: Start = "earliest",
-        end: Literal["latest"] | Mapping[Place, int] | None = None,
+        end: End = None,
         from_node: str | None = None,
         consistency: Consistency = "session",
         after: Token = None,
         max_buffered_bytes: int = 16 * MIB,
         max_fetch_bytes: int = MIB,
-    ) -> AsyncConsumer:
+        reverse: bool = False,
+        key_deserializer: Callable[[bytes], K] | None = None,
+        value_deserializer: Callable[[bytes], V] | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
+    ) -> AsyncConsumer[K, V]:
         """Return a consumer: see AsyncConsumer.
 
-        `start`: "earliest", "latest", an offset, -N for the last N of each partition, a datetime, or a
-        timedelta ago. `end`: "latest" stops at what is there when it starts. `from_node`: a node id or
-        address; otherwise any replica. `consistency`: "session" sees this client's own writes on every
-        replica, "committed" whatever the replica has, "linearizable" all that was acknowledged to anybody
-        before reading began (a majority confirms it when a stream starts, not for each record). `after`: the
-        metadata or raft index of a write that must be seen.
+        `topics`: all their partitions, or `partitions`; none: what assign() says.
+        `start`: "earliest", "latest", an offset, -N for the last N of each partition, a datetime (or the
+        same as ISO 8601), or how long ago: a timedelta, "-1h30m".
+        `end`: the same, settled when it starts; the record there is not read any more. None follows.
+        `reverse`: the newest first, each partition for itself, from `end` back to `start`.
+        `from_node`: "any", "leader", "nearest" (by round trip), settled when a stream starts; or a node's id
+        or address.
+        `consistency`: "session" sees this client's own writes on every replica, "committed" whatever the
+        replica has, "linearizable" all that was acknowledged to anybody before reading began (a majority
+        confirms it when a stream starts, not for each record).
+        `after`: the metadata or raft index of a write that must be seen.
+        `key_deserializer`, `value_deserializer`: make of bytes what records shall have; not shown null.
+        `config`: options by name, dotted or not, also Kafka's where they mean the same.
+        Raises UnknownOption, with the nearest valid name.
         """
         options = ConsumerOptions(
-            partitions, start, end, from_node, consistency, after, max_buffered_bytes, max_fetch_bytes
+            partitions,
+            start,
+            end,
+            from_node,
+            consistency,
+            after,
+            max_buffered_bytes,
+            max_fetch_bytes,
+            reverse,
+            key_deserializer,
+            value_deserializer,
         )
-        return AsyncConsumer(self._connection, topics, options)
+        given = with_given(options, {**(config or {}), **others}, CONSUMER_NAMES)
+        return AsyncConsumer(self._connection, topics, given)
 
     # Topics.
 
@@ -202,36 +268,26 @@ class AsyncClient:
 
     async def beginning_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's first readable offset."""
-        return await self._offsets(topic, consistency, earliest=True)
+        return await self._offsets(topic, consistency, EARLIEST)
 
     async def end_offsets(self, topic: str, *, consistency: Consistency = "session") -> dict[int, int]:
         """Return each partition's offset after the last readable record."""
-        return await self._offsets(topic, consistency, latest=True)
+        return await self._offsets(topic, consistency, LATEST)
 
     async def offsets_for_time(
-        self, topic: str, moment: dt.datetime, *, consistency: Consistency = "session"
+        self, topic: str, moment: Moment, *, consistency: Consistency = "session"
     ) -> dict[int, int]:
-        """Return each partition's first offset appended at or after `moment`, or its end."""
-        return await self._offsets(topic, consistency, append_time_ms=int(moment.timestamp() * 1000))
+        """Return each partition's first offset appended at or after `moment`, or its end.
 
-    async def _offsets(
-        self,
-        topic: str,
-        consistency: Consistency,
-        earliest: bool = False,
-        latest: bool = False,
-        append_time_ms: int | None = None,
-    ) -> dict[int, int]:
-        request = service_pb2.ListOffsetsRequest(topic=topic, **self._fresh(consistency))
-        for partition in range(await self._connection.partitions(topic)):
-            if append_time_ms is not None:
-                request.queries.add(partition=partition, append_time_ms=append_time_ms)
-            elif earliest:
-                request.queries.add(partition=partition, earliest=True)
-            else:
-                request.queries.add(partition=partition, latest=latest)
-        answer = await self._connection.call(lambda stubs: stubs.log.ListOffsets, request)
-        return {each.partition: each.offset for each in answer.answers}
+        `moment`: a datetime, milliseconds since 1970, or how long ago: a timedelta or "-1h30m".
+        """
+        return await self._offsets(topic, consistency, parse_moment(moment))
+
+    async def _offsets(self, topic: str, consistency: Consistency, where: StartAt) -> dict[int, int]:
+        partitions = range(await self._connection.partitions(topic))
+        wanted = [(partition, where) for partition in partitions]
+        offsets, _ = await look_up(self._connection, topic, wanted, self._fresh(consistency))
+        return dict(zip(partitions, offsets, strict=True))
 
     def _fresh(self, consistency: Consistency) -> dict[str, Any]:
         """Return the fields that say how fresh an answer must be."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ from quorumlog.client import errors
 from quorumlog.client.channels import Channels, Stubs
 from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
 from quorumlog.client.errors import Attempt, QuorumlogError
+from quorumlog.client.options import check_numbers
 from quorumlog.client.retries import Backoff, Retry, may_be_applied
 from quorumlog.client.tls import Tls
 from quorumlog.client.translate import from_rpc, leader_of
@@ -34,18 +35,27 @@ MIN_ATTEMPT_S = 0.25
 _LOOK_S = 1.5
 # How long a node may take to say whom it follows: it is a look into its memory.
 _PROBE_S = 0.5
+# The first of them opens the connection; the smallest counts.
+_ROUND_TRIPS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """Timeouts and routing of a client."""
+    """Where to begin; timeouts and routing of a client."""
 
+    bootstrap_servers: str | Sequence[str] = "localhost:9650"
     client_id: str = "quorumlog"
     route: Route = "leader"
     connect_timeout_ms: int = 5_000
     request_timeout_ms: int = 30_000  # one call, all retries included
     attempt_timeout_ms: int = 5_000  # one node's time to answer
     tls: Tls | None = None  # None: plain text
+
+    def __post_init__(self) -> None:
+        if self.route not in ("leader", "any"):
+            raise errors.UnknownOption(f"route: expected 'leader' or 'any', got {self.route!r}")
+        timeouts = ("connect_timeout_ms", "request_timeout_ms", "attempt_timeout_ms")
+        check_numbers(self, dict.fromkeys(timeouts, 1))
 
 
 class Closable(Protocol):
@@ -62,12 +72,10 @@ class Connection:
     everything that this client has written.
     """
 
-    def __init__(self, servers: str | list[str], options: ConnectionOptions) -> None:
-        if options.route not in ("leader", "any"):
-            raise errors.UnknownOption(f"route: expected 'leader' or 'any', got {options.route!r}")
+    def __init__(self, options: ConnectionOptions) -> None:
         self.options = options
         self.random = random.random
-        self.endpoints = Endpoints(parse_servers(servers), self.random, Backoff(most_s=1.0))
+        self.endpoints = Endpoints(parse_servers(options.bootstrap_servers), self.random, Backoff(most_s=1.0))
         self.session = 0
         self.closed = False
         self.producers: set[Closable] = set()  # those at work: close() of the client closes them
@@ -205,6 +213,45 @@ class Connection:
             known = ", ".join(sorted(each.node_id for each in self.endpoints if each.node_id))
             raise errors.UnknownOption(f"node: no node {node!r}; the cluster has {known or 'none known'}")
         return address
+
+    async def leader_address(self) -> str:
+        """Return the leader's address, as the first node that answers knows it. Raises NoLeader."""
+        request = service_pb2.StatusRequest(local=True)
+        answer = await self.call(lambda stubs: stubs.cluster.Status, request)
+        if answer.leader_id and self.endpoints.address_of(answer.leader_id) is None:
+            await self._learn_nodes()
+        address = self.endpoints.address_of(answer.leader_id) if answer.leader_id else None
+        if address is None:
+            raise errors.NoLeader(f"no leader that can be reached is known (leader: {answer.leader_id!r})")
+        return address
+
+    async def round_trips_s(self) -> dict[str, float]:
+        """Return the smallest of a few measured round trips to each node that answers, by address.
+
+        Raises ConnectionFailed where none does.
+        """
+        await self._learn_nodes()
+        addresses = [endpoint.address for endpoint in self.endpoints]
+        measured = await asyncio.gather(*(self._round_trip_s(address) for address in addresses))
+        found = {address: trip for address, trip in zip(addresses, measured, strict=True) if trip is not None}
+        if not found:
+            raise errors.ConnectionFailed(
+                "no node answered", attempts=[Attempt(a, "no answer") for a in addresses]
+            )
+        return found
+
+    async def _round_trip_s(self, address: str) -> float | None:
+        request = service_pb2.StatusRequest(local=True)
+        target = Target(address, no_forward=False)
+        trips = []
+        for _ in range(_ROUND_TRIPS):
+            start_s = time.monotonic()
+            try:
+                await self._attempt(lambda stubs: stubs.cluster.Status, request, target, _PROBE_S)
+            except QuorumlogError:
+                return None
+            trips.append(time.monotonic() - start_s)
+        return min(trips)
 
     async def status_of_others(self, request: service_pb2.StatusRequest) -> Any | None:
         """Return what the first node says that knows a leader; None where none does."""

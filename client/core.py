@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from quorumlog.client import errors
 from quorumlog.client.batches import (
@@ -26,7 +27,10 @@ from quorumlog.client.batches import (
     Headers,
     PendingBatch,
 )
+from quorumlog.client.deliveries import OnDelivery
 from quorumlog.client.errors import Attempt, QuorumlogError
+from quorumlog.client.options import check_numbers
+from quorumlog.client.partitioner import Partitioner
 from quorumlog.client.retries import MAX_ATTEMPTS_KEPT, Backoff, unique
 from quorumlog.client.stream import Identity, PartitionStream
 from quorumlog.client.translate import from_failure
@@ -63,19 +67,24 @@ class ProducerOptions:
     compression_type: str | None = None  # None | "lz4" | "zstd"
     enable_idempotence: bool = True
     max_record_size: int = MAX_RECORD_BYTES
+    linger_ms: int = 0  # how long a record may wait for others, where nothing is under way
+    # The core needs none of these: they are the shell's.
+    partitioner: Partitioner | None = None
+    on_delivery: OnDelivery | None = None
+    key_serializer: Callable[[Any], bytes] | None = None
+    value_serializer: Callable[[Any], bytes] | None = None
 
     def __post_init__(self) -> None:
         if self.compression_type not in CODECS:
             raise errors.UnknownOption(
                 f"compression_type: expected None, 'lz4' or 'zstd', got {self.compression_type!r}"
             )
-        if not 1 <= self.max_batch_size <= LARGEST_BATCH_BYTES:
+        least = {"delivery_timeout_ms": 1, "buffer_memory": 1, "max_record_size": 1, "linger_ms": 0}
+        check_numbers(self, {"max_batch_size": 1, **least})
+        if self.max_batch_size > LARGEST_BATCH_BYTES:
             raise errors.UnknownOption(
                 f"max_batch_size: expected 1 to {LARGEST_BATCH_BYTES}, got {self.max_batch_size}"
             )
-        for name in ("delivery_timeout_ms", "buffer_memory", "max_record_size"):
-            if getattr(self, name) < 1:
-                raise errors.UnknownOption(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 @dataclass(slots=True)
@@ -122,6 +131,12 @@ class ProducerCore:
     def idle(self) -> bool:
         """True when every record has ended."""
         return not self._active
+
+    def hasten(self) -> None:
+        """Let nothing that is here linger: somebody waits for it."""
+        if self.options.linger_ms:
+            for stream in self._active.values():
+                stream.close_open()
 
     @property
     def needs_identity(self) -> bool:
@@ -184,6 +199,8 @@ class ProducerCore:
             if size >= REQUEST_BYTES:
                 break
             if not stream.ready or not self._identified(stream):
+                continue
+            if self.options.linger_ms and now_s < self._lingers_until_s(stream):
                 continue
             batch, wire = _take(stream)
             taken.append(batch)
@@ -272,7 +289,21 @@ class ProducerCore:
         oldest = (stream.oldest for stream in self._active.values())
         deadlines = [batch.deadline_s for batch in oldest if batch is not None]
         pause = [self.not_before_s] if self._active and self.not_before_s > now_s else []
-        return min(deadlines + pause, default=float("inf"))
+        lingering = [until_s for until_s in self._lingering() if until_s > now_s]
+        return min(deadlines + pause + lingering, default=float("inf"))
+
+    def _lingering(self) -> list[float]:
+        if not self.options.linger_ms:
+            return []
+        return [self._lingers_until_s(stream) for stream in self._active.values()]
+
+    def _lingers_until_s(self, stream: PartitionStream) -> float:
+        """Return until when what would leave next waits for more records."""
+        batch = stream.next_if_open
+        if batch is None:
+            return float("-inf")
+        opened_s = batch.deadline_s - self.options.delivery_timeout_ms / 1000
+        return opened_s + self.options.linger_ms / 1000
 
     def _check_size(self, size: int) -> None:
         if size > self.options.max_record_size:

@@ -37,6 +37,11 @@ class Cursor:
         self.fetched = self.delivered = self.position
 
     @property
+    def next_offset(self) -> int:
+        """Offset of the next record for the user."""
+        return self.delivered
+
+    @property
     def exhausted(self) -> bool:
         """True when nothing more is to be fetched."""
         return self.end is not None and self.fetched >= self.end
@@ -67,6 +72,10 @@ class Cursor:
             return False
         self.position = self.fetched = self.delivered = earliest
         return True
+
+    def all_delivered(self) -> None:
+        """Take note that the user was given all that is unpacked."""
+        self.delivered = self.position
 
     def unpack(self, response: service_pb2.FetchResponse) -> Iterator[RecordBatch]:
         """Yield the batches for the user, without what he has or did not ask for, and move `position`."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import logging
+from collections.abc import Callable, Generator, Iterable
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 from quorumlog.client.batches import BatchMetadata, PendingBatch, RecordMetadata
+from quorumlog.client.errors import QuorumlogError
+
+log = logging.getLogger("quorumlog.client")
+
+# Told once for each record: None and where it stands; or why it failed, and metadata with an offset of -1.
+OnDelivery: TypeAlias = Callable[[QuorumlogError | None, RecordMetadata], None]
 
 
 class Delivery:
@@ -76,3 +83,13 @@ async def ended(batch: PendingBatch) -> None:
         waiter = asyncio.get_running_loop().create_future()
         batch.on_done.append(lambda: None if waiter.done() else waiter.set_result(None))
         await waiter
+
+
+def tell(on_delivery: OnDelivery, batch: PendingBatch, positions: Iterable[int]) -> None:
+    """Call back for these records of a batch that is done; an error of the callback's is logged."""
+    result = batch.result or BatchMetadata(batch.topic, batch.partition, -1, 1, -1, 0, 0, False, "")
+    for position in positions:
+        try:
+            on_delivery(batch.error, result.record(position if batch.result else 0))
+        except Exception:
+            log.exception("on_delivery failed for a record of %s/%s", batch.topic, batch.partition)

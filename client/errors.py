@@ -28,6 +28,7 @@
         UnknownProducer        the cluster has forgotten it
         OutOfSequence          a batch before this one is missing
       DeliveryFailed         flush() or close(): records were not delivered; has `count` and `errors`
+      DeserializationFailed  a record that the consumer's deserializer cannot read; has `record` and `part`
       BufferTimeout          no room in the producer's buffer within the time given
       ClientClosed           the client, producer or consumer was closed
 
@@ -39,7 +40,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from quorumlog.client.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +361,28 @@ class DeliveryFailed(QuorumlogError):
         return DeliveryFailed, (self.count, self.errors)
 
 
+class DeserializationFailed(QuorumlogError):
+    """A deserializer raised (`__cause__`): `record` has the bytes, `part` is "key" or "value".
+
+    The consumer's position is still this record; reading on goes behind it.
+    """
+
+    code = "DESERIALIZATION_FAILED"
+
+    def __init__(self, record: Record, part: str, cause: Exception) -> None:
+        place = f"{record.topic}/{record.partition} at offset {record.offset}"
+        super().__init__(
+            f"{place}: the {part}: {cause!r}",
+            hint="read on to leave it out, or read it without a deserializer",
+        )
+        self.record = record
+        self.part = part
+        self.__cause__ = cause
+
+    def __reduce__(self) -> tuple[type[DeserializationFailed], tuple[Record, str, BaseException | None]]:
+        return DeserializationFailed, (self.record, self.part, self.__cause__)
+
+
 class BufferTimeout(QuorumlogError):
     """The producer's buffer had no room within the time given: nothing of the record was taken."""
 
@@ -379,6 +405,10 @@ def _tree(root: type[QuorumlogError]) -> list[type[QuorumlogError]]:
 
 
 BY_REASON: Mapping[str, type[QuorumlogError]] = {
-    **{cls.code: cls for cls in _tree(QuorumlogError) if cls not in (DeliveryFailed, DeliveryTimeout)},
+    **{
+        cls.code: cls
+        for cls in _tree(QuorumlogError)
+        if cls not in (DeliveryFailed, DeliveryTimeout, DeserializationFailed)
+    },
     **_ALIASES,
 }

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from quorumlog.client.batches import PendingBatch, State
+from quorumlog.client.errors import UnknownPartition
+
+# Key (as bytes; None: none) and how many partitions the topic has, to the partition.
+Partitioner: TypeAlias = Callable[[bytes | None, int], int]
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -27,6 +34,23 @@ def murmur2(data: bytes) -> int:
 def partition_of_key(key: bytes, partitions: int) -> int:
     """Return the partition of a keyed record, as Kafka's default partitioner does."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+class GivenPartitioner:
+    """The user's own choice."""
+
+    def __init__(self, partitioner: Partitioner) -> None:
+        self._partitioner = partitioner
+
+    def choose(self, key: bytes | None, partitions: int) -> int:
+        """Return the partition. Raises UnknownPartition where the topic has none such."""
+        chosen = self._partitioner(key, partitions)
+        if not (isinstance(chosen, int) and 0 <= chosen < partitions):
+            raise UnknownPartition(f"partitioner: expected 0 to {partitions - 1}, got {chosen!r}")
+        return chosen
+
+    def batch_opened(self, batch: PendingBatch) -> None:
+        """Take note of a new batch."""
 
 
 class StickyPartitioner:

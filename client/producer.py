@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Generic
 
 import grpc.aio
 
@@ -16,17 +16,18 @@ from quorumlog.client import errors
 from quorumlog.client.batches import BatchMetadata, Headers, PendingBatch, RecordMetadata
 from quorumlog.client.connection import NO_FORWARD, Connection, being_cancelled, lost
 from quorumlog.client.core import ProducerCore, ProducerOptions
-from quorumlog.client.deliveries import BatchDelivery, Delivery, ended
+from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery, ended, tell
 from quorumlog.client.endpoints import Target
 from quorumlog.client.errors import Attempt, QuorumlogError
-from quorumlog.client.partitioner import StickyPartitioner
+from quorumlog.client.outgoing import HeadersArgument, ProducerRecord, preparation
+from quorumlog.client.partitioner import GivenPartitioner, StickyPartitioner
+from quorumlog.client.records import K, V
 from quorumlog.client.splitting import split_values
+from quorumlog.client.tracing import trace_injector
 from quorumlog.client.translate import from_rpc
 from quorumlog.proto import service_pb2
 
 log = logging.getLogger("quorumlog.client")
-
-HeadersArgument: TypeAlias = Mapping[str, bytes] | Iterable[tuple[str, bytes]] | None
 
 # What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
 ABORT_FLUSH_S = 5.0
@@ -34,7 +35,7 @@ ABORT_FLUSH_S = 5.0
 SUSPECT_S = 1.0
 
 
-class AsyncProducer:
+class AsyncProducer(Generic[K, V]):
     """Sends records. Made by AsyncClient.producer(); use it with `async with`, which flushes.
 
         metadata = await producer.send("orders", b"value")     # acknowledged
@@ -47,7 +48,8 @@ class AsyncProducer:
         self._connection = connection
         self._options = options
         self._core = ProducerCore(options, connection.random)
-        self._partitioners: dict[str, StickyPartitioner] = {}
+        self._partitioners: dict[str, StickyPartitioner | GivenPartitioner] = {}
+        self._prepare = preparation(options.key_serializer, options.value_serializer, trace_injector())
         self._wake = asyncio.Event()
         self._room: deque[asyncio.Future[None]] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -60,7 +62,7 @@ class AsyncProducer:
         self._looked_s = 0.0
         self._closed = False
 
-    async def __aenter__(self) -> AsyncProducer:
+    async def __aenter__(self) -> AsyncProducer[K, V]:
         return self
 
     async def __aexit__(
@@ -76,8 +78,8 @@ class AsyncProducer:
     async def send(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: V | None = None,
+        key: K | None = None,
         headers: HeadersArgument = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
@@ -93,43 +95,52 @@ class AsyncProducer:
     async def submit(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: V | None = None,
+        key: K | None = None,
         headers: HeadersArgument = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> Delivery:
         """Accept a record into the buffer, waiting for room there, and return its delivery to await.
 
-        What became of deliveries that nobody awaits is raised by flush() and close().
+        What became of deliveries that nobody awaits is raised by flush() and close(). `on_delivery` is called
+        with (error, metadata), one of which says how it went: see client.producer().
         """
-        _check_bytes("value", value)
-        _check_bytes("key", key)
+        content: Any = value  # bytes from here on, as what is below checks
+        key_content: Any = key
+        if self._prepare is not None:
+            content, key_content, headers = self._prepare(value, key, headers)
+        _check_bytes("value", content)
+        _check_bytes("key", key_content)
         checked_headers = _headers(headers)
         try:
             await self._enter()
-            chosen = await self._partition(topic, key, partition)
+            chosen = await self._partition(topic, key_content, partition)
             stamp = _now_ms() if timestamp_ms is None else timestamp_ms
             batch, position = self._core.add(
-                topic, chosen, value, key, checked_headers, stamp, time.monotonic()
+                topic, chosen, content, key_content, checked_headers, stamp, time.monotonic()
             )
         finally:
             self._give_room()
         if position == 0:
             self._batch_opened(topic, batch)
+        if on_delivery is not None:
+            batch.on_done.append(lambda: tell(on_delivery, batch, (position,)))
         self._wake.set()
         return Delivery(batch, position)
 
     async def send_many(
         self,
         topic: str,
-        values: Sequence[bytes],
+        values: Sequence[V],
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[BatchMetadata]:
         """Send plain values fast, in order, and return where they stand once all are acknowledged.
 
-        Without `partition` each batch goes to one partition, the next batch to the next.
+        Without `partition` each batch goes to one partition, the next batch to the next. Keys, headers and
+        times of their own, and the trace that is active, are what send_records() is for.
         """
         deliveries = await self.submit_many(topic, values, partition, timestamp_ms)
         return [await delivery for delivery in deliveries]
@@ -137,14 +148,18 @@ class AsyncProducer:
     async def submit_many(
         self,
         topic: str,
-        values: Sequence[bytes],
+        values: Sequence[V],
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[BatchDelivery]:
         """Accept plain values into the buffer, waiting for room there, and return their deliveries."""
         stamp = _now_ms() if timestamp_ms is None else timestamp_ms
+        serialize = self._options.value_serializer
+        contents: Any = values if serialize is None else [serialize(value) for value in values]
         deliveries = []
-        for piece, size in split_values(values, self._options.max_batch_size, self._options.max_record_size):
+        for piece, size in split_values(
+            contents, self._options.max_batch_size, self._options.max_record_size
+        ):
             try:
                 await self._enter()
                 chosen = await self._partition(topic, None, partition)
@@ -156,6 +171,17 @@ class AsyncProducer:
             deliveries.append(BatchDelivery(batch))
         return deliveries
 
+    async def send_records(self, topic: str, records: Iterable[ProducerRecord[K, V]]) -> list[RecordMetadata]:
+        """Send records, each with its own key, headers, partition and time, in order.
+
+        Returns where each stands once all are acknowledged.
+        """
+        return [await delivery for delivery in await self.submit_records(topic, records)]
+
+    async def submit_records(self, topic: str, records: Iterable[ProducerRecord[K, V]]) -> list[Delivery]:
+        """Accept records into the buffer, waiting for room there, and return their deliveries."""
+        return [await self.submit(topic, *record) for record in records]
+
     async def flush(self, timeout_ms: int | None = None) -> None:
         """Wait until everything accepted so far is acknowledged.
 
@@ -163,6 +189,7 @@ class AsyncProducer:
         DeliveryTimeout if `timeout_ms` passes (what is under way goes on).
         """
         batches = list(self._core.batches())
+        self._core.hasten()
         self._wake.set()
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
@@ -230,14 +257,19 @@ class AsyncProducer:
             raise errors.UnknownPartition(f"{topic} has partitions 0 to {count - 1}, got {partition}")
         return partition
 
-    def _partitioner(self, topic: str) -> StickyPartitioner:
+    def _partitioner(self, topic: str) -> StickyPartitioner | GivenPartitioner:
         if topic not in self._partitioners:
-            self._partitioners[topic] = StickyPartitioner(int(self._connection.random() * 1000))
+            given = self._options.partitioner
+            first = int(self._connection.random() * 1000)
+            self._partitioners[topic] = GivenPartitioner(given) if given else StickyPartitioner(first)
         return self._partitioners[topic]
 
     def _batch_opened(self, topic: str, batch: PendingBatch) -> None:
         self._partitioner(topic).batch_opened(batch)
         batch.on_done.append(lambda: self._batch_done(topic, batch))
+        on_delivery = self._options.on_delivery
+        if on_delivery is not None:
+            batch.on_done.append(lambda: tell(on_delivery, batch, range(batch.count)))
 
     def _batch_done(self, topic: str, batch: PendingBatch) -> None:
         if batch.result is not None:
@@ -467,9 +499,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _check_bytes(name: str, value: bytes | None) -> None:
+def _check_bytes(name: str, value: object) -> None:
     if value is not None and not isinstance(value, bytes):
-        raise TypeError(f"{name}: expected bytes or None, got {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"{name}: expected bytes or None, got {kind}; encode it, or give a {name}_serializer")
 
 
 def _headers(headers: HeadersArgument) -> Headers:

@@ -6,22 +6,30 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import NamedTuple
+from typing import Generic, NamedTuple
+
+from typing_extensions import TypeVar
 
 from quorumlog.proto.batch import BatchColumns
 
+K = TypeVar("K", default=bytes)  # what keys and values are: bytes, or what a deserializer makes of them
+V = TypeVar("V", default=bytes)
 
-class Record(NamedTuple):
-    """One record at its place. A value of None is a tombstone; a key of None is no key."""
+
+class Record(NamedTuple, Generic[K, V]):
+    """One record at its place. A value of None is a tombstone; a key of None is no key.
+
+    K and V are what the consumer's deserializers give; without them both are bytes.
+    """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int  # as the producer gave it; since 1970, UTC
     append_time_ms: int  # the leader's time when it was appended
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    key: K | None
+    value: V | None
+    headers: tuple[tuple[str, bytes], ...]  # in the order given; names may repeat
 
     @property
     def datetime(self) -> dt.datetime:

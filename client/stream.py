@@ -107,6 +107,11 @@ class PartitionStream:
         # A batch that still takes records leaves only when nothing is under way: that is the whole linger.
         return bool(self.closed) or (self.open is not None and self.under_way == 0)
 
+    @property
+    def next_if_open(self) -> PendingBatch | None:
+        """The batch that still takes records, where it is what take() would give."""
+        return None if self.closed or self._waiting() is not None else self.open
+
     def renew_before_overflow(self) -> None:
         """Let go of an identity whose sequences are about to run out."""
         count = self._next_new().count if (self.closed or self.open) else 0

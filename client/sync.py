@@ -6,24 +6,26 @@ go on while the program does something else. All methods may be called from any 
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Any, Generic, Never
 
 from quorumlog.client.aio import AsyncClient
 from quorumlog.client.batches import BatchMetadata, RecordMetadata
 from quorumlog.client.comparing import SegmentSum
-from quorumlog.client.consumer import AsyncConsumer, Consistency, Place, Token
+from quorumlog.client.consumer import AsyncConsumer, Consistency, End, Token
 from quorumlog.client.core import KIB, MIB
-from quorumlog.client.deliveries import BatchDelivery, Delivery
+from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery
 from quorumlog.client.describe import ClusterStatus, Member, StopCheck, SyncPolicy, Topic
 from quorumlog.client.endpoints import Route
 from quorumlog.client.loop import LoopThread
-from quorumlog.client.producer import AsyncProducer, HeadersArgument
-from quorumlog.client.records import Record, RecordBatch
-from quorumlog.client.starts import Start
+from quorumlog.client.outgoing import HeadersArgument, ProducerRecord
+from quorumlog.client.partitioner import Partitioner
+from quorumlog.client.places import Place, TopicPartition
+from quorumlog.client.producer import AsyncProducer
+from quorumlog.client.records import K, Record, RecordBatch, V
+from quorumlog.client.starts import Moment, Start
 from quorumlog.client.tls import Tls
 from quorumlog.proto.batch import MAX_RECORD_BYTES
 
@@ -75,14 +77,14 @@ async def _awaited_batch(delivery: BatchDelivery) -> BatchMetadata:
     return await delivery
 
 
-class Producer:
+class Producer(Generic[K, V]):
     """Sends records: see AsyncProducer. Made by Client.producer(); use it with `with`, which flushes."""
 
-    def __init__(self, thread: LoopThread, producer: AsyncProducer) -> None:
+    def __init__(self, thread: LoopThread, producer: AsyncProducer[K, V]) -> None:
         self._thread = thread
         self._producer = producer
 
-    def __enter__(self) -> Producer:
+    def __enter__(self) -> Producer[K, V]:
         return self
 
     def __exit__(
@@ -93,8 +95,8 @@ class Producer:
     def send(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: V | None = None,
+        key: K | None = None,
         headers: HeadersArgument = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
@@ -105,20 +107,21 @@ class Producer:
     def submit(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: V | None = None,
+        key: K | None = None,
         headers: HeadersArgument = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> PendingRecord:
         """Accept a record into the buffer, waiting for room there; flush() or close() deliver it."""
-        submitted = self._producer.submit(topic, value, key, headers, partition, timestamp_ms)
+        submitted = self._producer.submit(topic, value, key, headers, partition, timestamp_ms, on_delivery)
         return PendingRecord(self._thread, self._thread.run(submitted))
 
     def send_many(
         self,
         topic: str,
-        values: Sequence[bytes],
+        values: Sequence[V],
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[BatchMetadata]:
@@ -128,13 +131,25 @@ class Producer:
     def submit_many(
         self,
         topic: str,
-        values: Sequence[bytes],
+        values: Sequence[V],
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[PendingRecords]:
         """Accept plain values into the buffer, waiting for room there."""
         submitted = self._producer.submit_many(topic, values, partition, timestamp_ms)
         return [PendingRecords(self._thread, delivery) for delivery in self._thread.run(submitted)]
+
+    def send_records(self, topic: str, records: Iterable[ProducerRecord[K, V]]) -> list[RecordMetadata]:
+        """Send records, each with its own key, headers, partition and time, in order.
+
+        Returns where each stands once all are acknowledged.
+        """
+        return self._thread.run(self._producer.send_records(topic, records))
+
+    def submit_records(self, topic: str, records: Iterable[ProducerRecord[K, V]]) -> list[PendingRecord]:
+        """Accept records into the buffer, waiting for room there, and return their deliveries."""
+        submitted = self._thread.run(self._producer.submit_records(topic, records))
+        return [PendingRecord(self._thread, delivery) for delivery in submitted]
 
     def flush(self, timeout_ms: int | None = None) -> None:
         """Wait until everything accepted so far is acknowledged; raises DeliveryFailed otherwise."""
@@ -150,18 +165,18 @@ class Producer:
         return self._producer.pending
 
 
-class Consumer:
+class Consumer(Generic[K, V]):
     """Reads records: see AsyncConsumer. Made by Client.consumer().
 
     for record in consumer: ...
     """
 
-    def __init__(self, thread: LoopThread, consumer: AsyncConsumer) -> None:
+    def __init__(self, thread: LoopThread, consumer: AsyncConsumer[K, V]) -> None:
         self._thread = thread
         self._consumer = consumer
-        self._records: deque[Record] = deque()
+        self._records: deque[Record[K, V]] = deque()
 
-    def __enter__(self) -> Consumer:
+    def __enter__(self) -> Consumer[K, V]:
         self._thread.run(self._consumer.start())
         return self
 
@@ -170,58 +185,137 @@ class Consumer:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Consumer:
+    def __iter__(self) -> Consumer[K, V]:
         return self
 
-    def __next__(self) -> Record:
+    def __next__(self) -> Record[K, V]:
         while not self._records:
             self._records.extend(self._thread.run(self._consumer.getmany(_LOOK_AGAIN_MS, _AT_ONCE)))
             if not self._records and self._consumer.finished:
                 raise StopIteration
         return self._records.popleft()
 
-    def getone(self) -> Record:
-        """Return the next record."""
+    def getone(self) -> Record[K, V]:
+        """Return the next record. Raises ClientClosed behind the last one, where there is an end."""
         if self._records:
             return self._records.popleft()
         return self._thread.run(self._consumer.getone())
 
-    def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> list[Record]:
+    def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> list[Record[K, V]]:
         """Return at most `max_records`, waiting up to `timeout_ms` for the first; [] if there is none."""
         if self._records:
             return [self._records.popleft() for _ in range(min(max_records, len(self._records)))]
         return self._thread.run(self._consumer.getmany(timeout_ms, max_records))
 
+    def getbatch(self, timeout_ms: int | None = None) -> RecordBatch | None:
+        """Return the next batch of columns, or None at the end or when nothing came within `timeout_ms`.
+
+        Its columns hold bytes: deserializers are for records.
+        """
+        return self._thread.run(self._consumer.getbatch(timeout_ms))
+
     def batches(self) -> Iterator[RecordBatch]:
-        """Iterate over batches of columns: the fast way to read."""
+        """Iterate over batches of columns: the fast way to read, without an object per record."""
         batches = self._consumer.batches()
         while (batch := self._thread.run(_next_or_none(batches))) is not None:
             yield batch
 
-    def assignment(self) -> list[Place]:
+    @property
+    def finished(self) -> bool:
+        """True when everything up to the end was given to the user; never where there is no end."""
+        return self._consumer.finished and not self._records
+
+    def assignment(self) -> list[TopicPartition]:
         """Return the (topic, partition) pairs that are read."""
         return self._thread.run(self._consumer.assignment())
 
+    def assign(self, places: Iterable[Place]) -> None:
+        """Read these (topic, partition) pairs from now on, and no others.
+
+        What is read already goes on where it is; what is new begins at `start`. Raises UnknownTopic,
+        UnknownPartition, and then nothing has changed.
+        """
+        chosen = list(places)
+        self._thread.run(self._consumer.assign(chosen))
+        self._forget(lambda place: place not in [(topic, partition) for topic, partition in chosen])
+
     def position(self, topic: str, partition: int) -> int:
-        """Return the offset of the next record for the user."""
-        for record in self._records:
-            if (record.topic, record.partition) == (topic, partition):
-                return record.offset
-        return self._thread.run(self._consumer.position(topic, partition))
+        """Return the offset of the next record for the user.
+
+        In reverse, when all is read, it is one less than the last offset (so -1 before offset 0).
+        """
+        waiting = self._waiting(topic, partition)
+        return self._thread.run(self._consumer.position(topic, partition)) if waiting is None else waiting
+
+    def highwater(self, topic: str, partition: int) -> int:
+        """Return the offset after the last readable record, as the replica last said; 0 before it did."""
+        return self._thread.run(self._consumer.highwater(topic, partition))
 
     def high_watermark(self, topic: str, partition: int) -> int:
-        """Return the offset after the last readable record, as the replica last said; 0 before it did."""
-        return self._thread.run(self._consumer.high_watermark(topic, partition))
+        """Return the same as highwater()."""
+        return self.highwater(topic, partition)
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Go on at an offset."""
+    def seek(self, topic: str, partition: int, offset: Start) -> None:
+        """Go on at an offset, or at anything that `start` may be: "latest", -100, "-1h", a datetime.
+
+        In reverse, an offset is the next one read; with the others, what lies before them is read.
+        """
         self._thread.run(self._consumer.seek(topic, partition, offset))
-        kept = [each for each in self._records if (each.topic, each.partition) != (topic, partition)]
-        self._records = deque(kept)
+        self._forget(lambda place: place == (topic, partition))
+
+    def seek_to_beginning(self, *places: Place) -> None:
+        """Go on at the first readable record."""
+        self._thread.run(self._consumer.seek_to_beginning(*places))
+        self._forget(lambda place: not places or place in places)
+
+    def seek_to_end(self, *places: Place) -> None:
+        """Go on behind the last readable record."""
+        self._thread.run(self._consumer.seek_to_end(*places))
+        self._forget(lambda place: not places or place in places)
+
+    def pause(self, *places: Place) -> None:
+        """Give no records of these until resume(). Nothing of them is held meanwhile: it is read again."""
+        for place in places or self.assignment():
+            waiting = self._waiting(*place)
+            self._thread.run(self._consumer.pause(place))
+            if waiting is not None:  # these were not given yet
+                self._thread.run(self._consumer.seek(*place, waiting))
+        self._forget(lambda place: not places or place in places)
+
+    def resume(self, *places: Place) -> None:
+        """Go on with what pause() has halted, at the next record."""
+        self._thread.run(self._consumer.resume(*places))
+
+    def paused(self) -> list[TopicPartition]:
+        """Return what is halted."""
+        return self._thread.run(self._consumer.paused())
+
+    def beginning_offsets(self, *places: Place) -> dict[TopicPartition, int]:
+        """Return the first readable offset of each."""
+        return self._thread.run(self._consumer.beginning_offsets(*places))
+
+    def end_offsets(self, *places: Place) -> dict[TopicPartition, int]:
+        """Return the offset after the last readable record of each."""
+        return self._thread.run(self._consumer.end_offsets(*places))
+
+    def offsets_for_times(self, times: Mapping[Place, Moment]) -> dict[TopicPartition, int]:
+        """Return the first offset of each that was appended at or after its time, or its end.
+
+        A time is a datetime, milliseconds since 1970, or how long ago: a timedelta or "-1h30m".
+        """
+        return self._thread.run(self._consumer.offsets_for_times(times))
 
     def close(self) -> None:
         """Stop reading."""
         self._thread.run(self._consumer.close())
+
+    def _waiting(self, topic: str, partition: int) -> int | None:
+        """Return the offset of the next record that is here and was not given yet."""
+        of_it = (each for each in self._records if (each.topic, each.partition) == (topic, partition))
+        return next((each.offset for each in of_it), None)
+
+    def _forget(self, dropped: Callable[[Place], bool]) -> None:
+        self._records = deque(each for each in self._records if not dropped((each.topic, each.partition)))
 
 
 async def _next_or_none(batches: AsyncIterator[RecordBatch]) -> RecordBatch | None:
@@ -249,6 +343,8 @@ class Client:
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
         tls: Tls | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
     ) -> None:
         self._client = AsyncClient(
             bootstrap_servers,
@@ -258,6 +354,8 @@ class Client:
             request_timeout_ms=request_timeout_ms,
             attempt_timeout_ms=attempt_timeout_ms,
             tls=tls,
+            config=config,
+            **others,
         )
         self._thread = LoopThread.shared()
 
@@ -296,7 +394,14 @@ class Client:
         compression_type: str | None = None,
         enable_idempotence: bool = True,
         max_record_size: int = MAX_RECORD_BYTES,
-    ) -> Producer:
+        linger_ms: int = 0,
+        partitioner: Partitioner | None = None,
+        on_delivery: OnDelivery | None = None,
+        key_serializer: Callable[[K], bytes] | None = None,
+        value_serializer: Callable[[V], bytes] | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
+    ) -> Producer[K, V]:
         """Return a producer: see AsyncClient.producer."""
         producer = self._client.producer(
             delivery_timeout_ms=delivery_timeout_ms,
@@ -305,6 +410,13 @@ class Client:
             compression_type=compression_type,
             enable_idempotence=enable_idempotence,
             max_record_size=max_record_size,
+            linger_ms=linger_ms,
+            partitioner=partitioner,
+            on_delivery=on_delivery,
+            key_serializer=key_serializer,
+            value_serializer=value_serializer,
+            config=config,
+            **others,
         )
         return Producer(self._thread, producer)
 
@@ -313,13 +425,18 @@ class Client:
         *topics: str,
         partitions: Sequence[int] | None = None,
         start: Start = "earliest",
-        end: Literal["latest"] | Mapping[Place, int] | None = None,
+        end: End = None,
         from_node: str | None = None,
         consistency: Consistency = "session",
         after: Token = None,
         max_buffered_bytes: int = 16 * MIB,
         max_fetch_bytes: int = MIB,
-    ) -> Consumer:
+        reverse: bool = False,
+        key_deserializer: Callable[[bytes], K] | None = None,
+        value_deserializer: Callable[[bytes], V] | None = None,
+        config: Mapping[str, Any] | None = None,
+        **others: Never,
+    ) -> Consumer[K, V]:
         """Return a consumer: see AsyncClient.consumer."""
         consumer = self._client.consumer(
             *topics,
@@ -331,6 +448,11 @@ class Client:
             after=after,
             max_buffered_bytes=max_buffered_bytes,
             max_fetch_bytes=max_fetch_bytes,
+            reverse=reverse,
+            key_deserializer=key_deserializer,
+            value_deserializer=value_deserializer,
+            config=config,
+            **others,
         )
         return Consumer(self._thread, consumer)
 
@@ -363,7 +485,7 @@ class Client:
         return self._thread.run(self._client.end_offsets(topic, consistency=consistency))
 
     def offsets_for_time(
-        self, topic: str, moment: dt.datetime, *, consistency: Consistency = "session"
+        self, topic: str, moment: Moment, *, consistency: Consistency = "session"
     ) -> dict[int, int]:
         """Return each partition's first offset appended at or after `moment`, or its end."""
         return self._thread.run(self._client.offsets_for_time(topic, moment, consistency=consistency))

@@ -33,7 +33,7 @@ def test_the_last_n_do_not_reach_before_the_start() -> None:
     assert [query.WhichOneof("at") for query in last.queries(0)] == ["earliest", "latest"]
     assert last.resolve([0, 100]) == 90
     assert last.resolve([95, 100]) == 95
-    assert parse_start("latest").resolve([0, 100]) == 100
+    assert parse_start("latest").resolve([100]) == 100
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class Stored:
     base_offset: int
     header: batch_pb2.BatchHeader
     body: bytes
+    append_time_ms: int = TIME_MS
 
 
 @dataclass
@@ -148,7 +149,8 @@ class FakeCluster:
             raft_index=self.raft_index,
             raft_term=1,
         )
-        partition.batches.append(Stored(partition.next_offset, header, batch.body))
+        stored = Stored(partition.next_offset, header, batch.body, result.append_time_ms)
+        partition.batches.append(stored)
         if header.producer_id:
             remembered = partition.sequences[header.producer_id]
             remembered.expected = header.sequence + header.count
@@ -186,9 +188,11 @@ class FakeNode:
         self.address = ""
         self.faults: deque[Fault] = deque()
         self.fetch_faults: deque[Refused] = deque()
+        self.fetches: list[int] = []  # offsets that were asked for one by one
         self.requests = 0  # produce requests that arrived
         self.fetch_limit = 1 << 20
         self.stalled = False  # answers nothing at all
+        self.status_delay_s = 0.0  # how far away it is
         self.statuses = 0  # how often it was asked for its status
         self.replays = False  # was just started again: it knows topics only where a leader confirms it
         self.consistencies: list[tuple[int, int]] = []  # of the reads, with their min_raft_index
@@ -345,6 +349,19 @@ class _Log(service_pb2_grpc.LogServicer):
             await _abort(context, refused)
         return response
 
+    async def Fetch(self, request: Any, context: Any) -> Any:
+        self._node.consistencies.append((request.consistency, request.min_raft_index))
+        self._node.fetches.append(request.offset)
+        try:
+            if self._node.fetch_faults:
+                raise self._node.fetch_faults.popleft()
+            partition = self._cluster.partition(request.topic, request.partition)
+            _check_offset(partition, request.offset)
+            limit = min(self._node.fetch_limit, request.max_bytes)
+            return self._answer(partition, _batches_from(partition, request.offset, limit))
+        except Refused as refused:
+            await _abort(context, refused)
+
     async def Consume(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._node.consistencies.append((request.consistency, request.min_raft_index))
         offset = request.offset
@@ -353,13 +370,7 @@ class _Log(service_pb2_grpc.LogServicer):
                 if self._node.fetch_faults:
                     raise self._node.fetch_faults.popleft()
                 partition = self._cluster.partition(request.topic, request.partition)
-                if not partition.start_offset <= offset <= partition.next_offset:
-                    raise Refused(
-                        "OFFSET_OUT_OF_RANGE",
-                        grpc.StatusCode.OUT_OF_RANGE,
-                        earliest=partition.start_offset,
-                        latest=partition.next_offset,
-                    )
+                _check_offset(partition, offset)
                 changed = self._cluster.changed
                 batches = _batches_from(partition, offset, self._node.fetch_limit)
                 if not batches or self._node.stalled:
@@ -379,7 +390,7 @@ class _Log(service_pb2_grpc.LogServicer):
         for stored in batches:
             response.batches.add(
                 base_offset=stored.base_offset,
-                append_time_ms=TIME_MS,
+                append_time_ms=stored.append_time_ms,
                 header=stored.header,
                 body=stored.body,
             )
@@ -443,6 +454,7 @@ class _Cluster(service_pb2_grpc.ClusterServicer):
         self._node.statuses += 1
         if self._node.stalled:
             await asyncio.Event().wait()
+        await asyncio.sleep(self._node.status_delay_s)
         response = service_pb2.StatusResponse(cluster="fake", leader_id=cluster.leader or "", term=1)
         for node in [self._node] if request.local else cluster.nodes.values():
             response.nodes.add(
@@ -513,10 +525,21 @@ class _Cluster(service_pb2_grpc.ClusterServicer):
         return service_pb2.SetSyncPolicyResponse(raft_index=self._node.cluster.raft_index)
 
 
+def _check_offset(partition: Partition, offset: int) -> None:
+    if not partition.start_offset <= offset <= partition.next_offset:
+        raise Refused(
+            "OFFSET_OUT_OF_RANGE",
+            grpc.StatusCode.OUT_OF_RANGE,
+            earliest=partition.start_offset,
+            latest=partition.next_offset,
+        )
+
+
 def _offset(partition: Partition, query: service_pb2.OffsetQuery) -> int:
-    if query.WhichOneof("at") == "latest":
-        return partition.next_offset
-    return partition.start_offset
+    if query.WhichOneof("at") == "append_time_ms":
+        later = (each for each in partition.batches if each.append_time_ms >= query.append_time_ms)
+        return max(partition.start_offset, next((each.base_offset for each in later), partition.next_offset))
+    return partition.next_offset if query.WhichOneof("at") == "latest" else partition.start_offset
 
 
 def _batches_from(partition: Partition, offset: int, limit: int) -> list[Stored]:
