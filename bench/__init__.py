@@ -9,3 +9,8 @@ workers.py    the same from processes of their own; worker.py: such a process
 limits.py     what the machine itself can do; machine.py: what it is, and what processes cost
 cases/        the work, one file per family; cases/__init__.py lists all of it
 """
+
+import os
+
+# Before gRPC is imported: uvloop forks to start a process, and gRPC would say of each that it stands aside.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

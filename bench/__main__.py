@@ -8,20 +8,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import datetime as dt
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from bench import limits, machine
 from bench.cases import CASES, Case
-from bench.result import Result, load, merged, save
+from bench.result import Kept
 from bench.run import PEERS, Run
 from bench.table import number, table
 
@@ -30,9 +28,8 @@ WORK = Path("var")  # on the disk of the checkout: a temporary one may be memory
 LEAST_REPEATS = 5
 
 
-async def measure(cases: Sequence[Case], run: Run) -> tuple[list[Result], list[str]]:
-    """Return the results, and the names of what failed."""
-    results: list[Result] = []
+async def measure(cases: Sequence[Case], run: Run, kept: Kept) -> list[str]:
+    """Run the cases and keep what they find, each at once. Return the names of those that failed."""
     failed: list[str] = []
     for case in cases:
         run.say(f"{', '.join(case.names)} ...")
@@ -46,8 +43,8 @@ async def measure(cases: Sequence[Case], run: Run) -> tuple[list[Result], list[s
             continue
         for result in found:
             run.say(f"  {result.case}: {number(result.ours.value)} {result.unit}")
-        results += found
-    return results, failed
+        kept.add(found)
+    return failed
 
 
 async def bench(arguments: argparse.Namespace, directory: Path) -> int:
@@ -57,22 +54,12 @@ async def bench(arguments: argparse.Namespace, directory: Path) -> int:
     shown = {name: round(value, 3) for name, value in dataclasses.asdict(machines).items()}
     run.say(f"{machine.described()}; {shown}")
     cases = [case for case in CASES if case.is_meant_by(arguments.only)]
-    results, failed = await measure(cases, run)
-    kept = keep(arguments.results, shown, results)
-    names = {result.case for result in results}
-    print(table([case for case in kept if case["case"] in names]))
+    kept = Kept(arguments.results, {**shown, "machine": machine.described()})
+    failed = await measure(cases, run, kept)
+    print(table(kept.new))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def keep(path: Path, shown: dict[str, float], results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Put the results in the places of older ones; return all that is kept now."""
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    new = [{**result.as_json(), "measured": now} for result in results]
-    cases = merged(load(path)["cases"], new)
-    save(path, {**shown, "machine": machine.described(), "measured": now}, cases)
-    return cases
 
 
 def names(text: str) -> list[str]:
@@ -88,6 +75,9 @@ def main() -> int:
         "--peers", type=names, default=list(PEERS), help=f"of {', '.join(PEERS)}; may be empty"
     )
     parser.add_argument("--repeats", type=int, default=LEAST_REPEATS, help="beside the one that warms up")
+    parser.add_argument(
+        "--directory", type=Path, default=WORK, help="where clusters keep their data meanwhile"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file that keeps them")
     arguments = parser.parse_args()
     known = [case for case in CASES if case.is_meant_by(arguments.only)]
@@ -96,8 +86,10 @@ def main() -> int:
         parser.error(f"expected cases of {every} and peers of {', '.join(PEERS)}")
     # A stop from outside ends the nodes and peers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    WORK.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=WORK, prefix="bench-", ignore_cleanup_errors=True) as directory:
+    arguments.directory.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=arguments.directory, prefix="bench-", ignore_cleanup_errors=True
+    ) as directory:
         return uvloop.run(bench(arguments, Path(directory)))
 
 

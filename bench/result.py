@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -71,25 +72,29 @@ class Result:
         }
 
 
-def merged(old: Sequence[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replace the cases that were run again, in their places; add the others."""
-    cases = {each["case"]: each for each in old}
-    cases.update((each["case"], each) for each in new)
-    return list(cases.values())
+class Kept:
+    """The file: an object with the limits of the newest run, and the newest result of each case."""
 
+    def __init__(self, path: Path, limits: dict[str, Any]) -> None:
+        self._path = path
+        self._limits = limits
+        self.new: list[dict[str, Any]] = []  # what this run has found
 
-def load(path: Path) -> dict[str, Any]:
-    """Return what is kept; empty where nothing is."""
-    if not path.exists():
-        return {"limits": {}, "cases": []}
-    kept: dict[str, Any] = json.loads(path.read_text())
-    return kept
+    def add(self, results: Iterable[Result]) -> None:
+        """Put results in the places of older ones, and write the file."""
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        added = [{**result.as_json(), "measured": now} for result in results]
+        self.new += added
+        cases = {each["case"]: each for each in (*self._old(), *added)}
+        kept = {"limits": {**self._limits, "measured": now}, "cases": list(cases.values())}
+        self._path.parent.mkdir(exist_ok=True)
+        self._path.write_text(json.dumps(kept, indent=2) + "\n")
 
-
-def save(path: Path, limits: dict[str, Any], cases: list[dict[str, Any]]) -> None:
-    """Replace the file."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"limits": limits, "cases": cases}, indent=2) + "\n")
+    def _old(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        old: list[dict[str, Any]] = json.loads(self._path.read_text())["cases"]
+        return old
 
 
 def _side(series: Series) -> dict[str, Any]:

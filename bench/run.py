@@ -7,9 +7,10 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,7 +29,8 @@ PEERS: dict[str, tuple[Callable[[Path], Any], ...]] = {
     "nats": (NatsCluster, lambda directory: NatsCluster(directory, sync=True)),
 }
 
-Once: TypeAlias = Callable[[Side], Awaitable[Sample]]
+Once: TypeAlias = Callable[[], Awaitable[Sample]]
+AllSeries: TypeAlias = dict[str, Series]
 _numbers = itertools.count(1)
 
 
@@ -90,25 +92,23 @@ class Run:
                         absent.append(f"{name} left out: {missing}")
             yield Sides(ours, peers, absent)
 
-    async def alternate(self, sides: Iterable[Side], once: Once) -> dict[str, Series]:
-        """Let the sides work in turn: once to warm up, then for the repeats."""
-        series = {side.name: Series() for side in sides}
-        for repeat in range(self.repeats + 1):
-            self._look_at_disk()
-            for side in sides:
-                sample = await once(side)
-                if repeat:
-                    series[side.name].add(sample)
-        return series
+    async def alternate(self, sides: Iterable[Side], once: Callable[[Side], Awaitable[Sample]]) -> AllSeries:
+        """Let the sides do the same work in turn; by their names."""
+        return await self.in_turn({side.name: partial(once, side) for side in sides})
 
-    async def repeat(self, once: Callable[[], Awaitable[Sample]]) -> Series:
-        """Do it once to warm up, then for the repeats."""
-        series = Series()
+    async def repeat(self, once: Once) -> Series:
+        """Let one side work."""
+        return (await self.in_turn({"": once}))[""]
+
+    async def in_turn(self, works: Mapping[str, Once]) -> AllSeries:
+        """Do each once to warm up, then for the repeats, in turn."""
+        series = {name: Series() for name in works}
         for repeat in range(self.repeats + 1):
-            self._look_at_disk()
-            sample = await once()
-            if repeat:
-                series.add(sample)
+            self.syncs_ms.append(fdatasync_ms(self.directory))
+            for name, once in works.items():
+                sample = await once()
+                if repeat:
+                    series[name].add(sample)
         return series
 
     def result(
@@ -116,7 +116,7 @@ class Run:
         case: str,
         unit: str,
         better: Better,
-        series: dict[str, Series],
+        series: AllSeries,
         sides: Sides,
         conditions: str,
         *,
@@ -139,9 +139,6 @@ class Run:
     def awaited_limit(self) -> Limit:
         """What an acknowledged write took at least during this case, in ms."""
         return self.limits.awaited(self.sync_ms)
-
-    def _look_at_disk(self) -> None:
-        self.syncs_ms.append(fdatasync_ms(self.directory))
 
     def _new_directory(self) -> Path:
         return self.directory / f"c{next(_numbers)}"

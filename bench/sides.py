@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import grpc.aio
 
 from quorumlog.client import AsyncClient
 from quorumlog.client.errors import QuorumlogError
 from quorumlog.client.local_nodes import LocalNode, LocalNodes
+from quorumlog.proto import service_pb2_grpc
 
 _LOOK_AGAIN_S = 0.02
 _SETTLED_S = 60.0
@@ -124,6 +127,11 @@ class Ours:
     def start(self, name: str) -> None:
         """Start a node that was killed."""
         self.nodes.node(name).start()
+
+
+def log_stub(channel: grpc.aio.Channel) -> Any:
+    """Return what asks one node, without routing and retries."""
+    return service_pb2_grpc.LogStub(channel)  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

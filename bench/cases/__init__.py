@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bench.cases import consume, pipelined, writes
+from bench.cases import consume, failover, growth, memory, opening, pipelined, processes, random_reads, writes
 from bench.result import Result
 from bench.run import Run
 
@@ -29,10 +29,22 @@ CASES = (
     Case(("produce-awaited",), writes.awaited),
     Case(("produce-at-rate",), writes.at_rate),
     Case(("produce-concurrent",), writes.concurrent),
+    Case(("produce-connections",), processes.connections),
     Case(("produce-pipelined-100",), pipelined.small),
     Case(("produce-pipelined-1k",), pipelined.large),
     Case(("produce-pipelined-100-lz4",), pipelined.small_lz4),
     Case(("produce-pipelined-1k-lz4",), pipelined.large_lz4),
     Case(("consume-follower", "consume-follower-batches", "consume-follower-cold"), consume.from_start),
     Case(("consume-tail",), consume.tail),
+    Case(("consume-tail-100",), processes.tails),
+    Case(("random-reads-1e5", "random-reads-1e7"), random_reads.random_reads, most_s=180),
+    Case(("failover",), failover.killed, most_s=400),
+    Case(("transfer",), failover.transferred, most_s=180),
+    Case(("open-1g-clean", "open-1g-killed"), opening.one_gib, most_s=180),
+    Case(("open-10g-clean", "open-10g-killed", "growth-after-10g"), opening.ten_gib, most_s=400),
+    Case(("memory-idle",), memory.idle),
+    Case(("memory-load",), memory.loaded),
+    Case(("memory-partitions",), memory.partitions),
+    Case(("growth-nodes-1", "growth-nodes-3", "growth-nodes-5"), growth.nodes),
+    Case(("growth-partitions-1", "growth-partitions-100", "growth-partitions-1000"), growth.partitions),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -17,6 +16,7 @@ from bench.peers.nats_client import connected
 from bench.result import Result
 from bench.run import Run, Sides
 from bench.sides import Ours, Side
+from bench.stamps import age_s, stamp
 from quorumlog.client.local_nodes import LocalNode
 
 _RECORDS = 500_000
@@ -108,9 +108,7 @@ async def _pulled(side: NatsCluster) -> Sample:
         return Sample(seen / elapsed_s)
 
 
-# The tail. Each record says when it should have been sent; both ends are in this process.
-
-_STAMP = struct.Struct("<d92x")
+# The tail.
 
 
 async def tail(run: Run) -> Sequence[Result]:
@@ -148,14 +146,13 @@ async def _timed(values: AsyncIterator[bytes | None], write: Callable[[bytes], A
     async def read() -> None:
         async with aclosing(values) as arriving:  # type: ignore[type-var]
             async for value in arriving:
-                assert value is not None
-                times_s.append(time.perf_counter() - _STAMP.unpack(value)[0])
+                times_s.append(age_s(value))
                 if len(times_s) == count:
                     return
 
     reading = asyncio.create_task(read())
     began_s = time.perf_counter() + 0.05
-    stamps = (_STAMP.pack(began_s + number / _PER_S) for number in range(count))
+    stamps = (stamp(began_s + number / _PER_S) for number in range(count))
     await open_loop(lambda: write(next(stamps)), per_s=_PER_S, seconds=_SECONDS, began_s=began_s)
     await asyncio.wait_for(reading, 30)
     times_s.sort()

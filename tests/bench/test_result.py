@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bench.measure import Sample, Series
-from bench.result import Limit, Result, load, merged, save
+from bench.result import Kept, Limit, Result
 from bench.table import number, table
 
 FIELDS = {"case", "value", "unit", "p50_ms", "p99_ms", "peer", "peer_value", "ratio", "limit", "limit_ratio"}
@@ -50,11 +50,18 @@ def test_without_peer_and_limit_there_are_no_ratios() -> None:
 
 
 def test_a_part_of_the_cases_replaces_its_own_results_only(tmp_path: Path) -> None:
-    path = tmp_path / "latest.json"
-    assert load(path)["cases"] == []
-    save(path, {"fdatasync_ms": 1.0}, [{"case": "a", "value": 1}, {"case": "b", "value": 1}])
-    cases = merged(load(path)["cases"], [{"case": "c", "value": 2}, {"case": "a", "value": 2}])
-    assert [(case["case"], case["value"]) for case in cases] == [("a", 2), ("b", 1), ("c", 2)]
+    def result(case: str, value: float) -> Result:
+        return Result(case, "ms", "lower", series(value), "")
+
+    path = tmp_path / "results" / "latest.json"
+    Kept(path, {}).add([result("a", 1.0), result("b", 1.0)])
+    again = Kept(path, {"fdatasync_ms": 2.0})
+    again.add([result("c", 2.0)])
+    again.add([result("a", 2.0)])
+    kept = json.loads(path.read_text())
+    assert [(case["case"], case["value"]) for case in kept["cases"]] == [("a", 2.0), ("b", 1.0), ("c", 2.0)]
+    assert kept["limits"]["fdatasync_ms"] == 2.0
+    assert [case["case"] for case in again.new] == ["c", "a"]
 
 
 def test_a_table_has_a_row_for_each_case_in_aligned_columns() -> None:
