@@ -16,6 +16,7 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     outgoing.py     from what is sent to bytes; tracing.py: the trace that it belongs to
     serializers.py  what makes bytes of values and back; deserializing.py
     sources.py      which replica to read; offsets.py: where things are in it
+    reaching.py     how connect() finds a node, or why not
     channels.py     gRPC channels; tls.py: what they show; connection.py: calls with retries
     producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py

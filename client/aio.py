@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Never, get_args
@@ -68,7 +69,8 @@ class AsyncClient:
 
     `bootstrap_servers`: one reachable node is enough; the others are found. `route`: "leader" sends writes
     to the leader directly where it can be reached, "any" leaves forwarding to the nodes. `tls`: the files
-    of a certificate; without them the client speaks plain text. Use it from one event loop only.
+    of a certificate; without them the client speaks plain text. `require_leader`: connect() fails while
+    nobody leads; without it a node that can only be read is enough. Use it from one event loop only.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class AsyncClient:
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
         tls: Tls | None = None,
+        require_leader: bool = True,
         config: Mapping[str, Any] | None = None,
         **others: Never,
     ) -> None:
@@ -96,6 +99,7 @@ class AsyncClient:
             request_timeout_ms,
             attempt_timeout_ms,
             tls,
+            require_leader,
         )
         self._connection = Connection(with_given(options, {**(config or {}), **others}, CLIENT_NAMES))
 
@@ -106,21 +110,34 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._end(error)
 
     async def connect(self) -> None:
-        """Reach one node. Raises ConnectionFailed with every endpoint tried and why each failed."""
+        """Reach a node that knows who leads; with require_leader=False, any node.
+
+        All endpoints are asked at the same time. Raises within `connect_timeout_ms`, with every endpoint and
+        why it does not do: NoLeader where nodes answer and nobody leads, Unsupported or Unauthenticated where
+        all say so, else ConnectionFailed.
+        """
         await self._connection.connect()
 
     async def close(self) -> None:
-        """Flush and close what was made from this client, then the connections."""
+        """Flush and close what was made from this client, then the connections. Raises as flush() does."""
+        await self._end(None)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """End everything, though some of it fails; a block that is left by an error waits only a moment."""
+        parts = [*self._connection.producers, *self._connection.consumers]
         try:
-            for producer in list(self._connection.producers):
-                await producer.close()
+            ended = await asyncio.gather(
+                *(part.__aexit__(type(error) if error is not None else None, error, None) for part in parts),
+                return_exceptions=True,
+            )
         finally:
-            for consumer in list(self._connection.consumers):
-                await consumer.close()
             await self._connection.close()
+        for failure in ended:
+            if failure is not None:
+                raise failure
 
     @property
     def session_token(self) -> int:

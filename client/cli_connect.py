@@ -97,6 +97,7 @@ def client_of(options: argparse.Namespace, **settings: Any) -> AsyncClient:
         client_id="quorumlog-cli",
         connect_timeout_ms=CONNECT_TIMEOUT_MS,
         tls=tls_of(options),
+        require_leader=False,  # each command says itself what it cannot do without one
         **settings,
     )
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 import grpc.aio
@@ -17,9 +18,10 @@ from quorumlog.client.channels import Channels, Stubs
 from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
 from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.options import check_numbers
+from quorumlog.client.reaching import reach
 from quorumlog.client.retries import Backoff, Retry, may_be_applied
 from quorumlog.client.tls import Tls
-from quorumlog.client.translate import from_rpc, leader_of
+from quorumlog.client.translate import CLOSED_BY_IT, from_rpc, leader_of
 from quorumlog.proto import service_pb2
 
 Rpc: TypeAlias = Callable[[Stubs], Any]
@@ -50,6 +52,7 @@ class ConnectionOptions:
     request_timeout_ms: int = 30_000  # one call, all retries included
     attempt_timeout_ms: int = 5_000  # one node's time to answer
     tls: Tls | None = None  # None: plain text
+    require_leader: bool = True  # to connect, a node must know who leads
 
     def __post_init__(self) -> None:
         if self.route not in ("leader", "any"):
@@ -61,8 +64,10 @@ class ConnectionOptions:
 class Closable(Protocol):
     """A producer or consumer."""
 
-    async def close(self) -> None:
-        """End it."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it, as when its block is left by `error`."""
 
 
 class Connection:
@@ -88,18 +93,26 @@ class Connection:
         self._discovery: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Reach one node. Raises ConnectionFailed with every endpoint tried and the cause."""
+        """Reach one node. Raises ConnectionFailed, NoLeader, ... with every endpoint tried and the cause."""
+        addresses = [endpoint.address for endpoint in self.endpoints]
         timeout_s = self.options.connect_timeout_ms / 1000
-        request = service_pb2.StatusRequest(local=True)
         try:
-            await self.call(lambda stubs: stubs.cluster.Status, request, timeout_s=timeout_s)
-        except errors.Unsupported:
-            raise
+            await reach(self, addresses, timeout_s, require_leader=self.options.require_leader)
         except QuorumlogError as error:
-            servers = ", ".join(endpoint.address for endpoint in self.endpoints)
-            message = f"no node answered within {timeout_s:g} s at {servers}"
-            raise errors.ConnectionFailed(message, attempts=error.attempts) from error
+            if self.options.tls is None and any(each.cause == CLOSED_BY_IT for each in error.attempts):
+                error.hint = "a node that speaks TLS closes connections without it: give Tls(ca, cert, key)"
+            raise
         self.discover()
+
+    async def look_at(self, address: str, timeout_s: float) -> service_pb2.StatusResponse:
+        """Return what a node says of itself. Raises QuorumlogError."""
+        request = service_pb2.StatusRequest(local=True)
+        target = Target(address, no_forward=False)
+        timeout_s = min(timeout_s, self.options.attempt_timeout_ms / 1000)
+        answer: service_pb2.StatusResponse = await self._attempt(
+            lambda stubs: stubs.cluster.Status, request, target, timeout_s
+        )
+        return answer
 
     def discover(self) -> None:
         """Learn, in the background, the addresses of all nodes, so that losing those given is survived."""
@@ -241,13 +254,11 @@ class Connection:
         return found
 
     async def _round_trip_s(self, address: str) -> float | None:
-        request = service_pb2.StatusRequest(local=True)
-        target = Target(address, no_forward=False)
         trips = []
         for _ in range(_ROUND_TRIPS):
             start_s = time.monotonic()
             try:
-                await self._attempt(lambda stubs: stubs.cluster.Status, request, target, _PROBE_S)
+                await self.look_at(address, _PROBE_S)
             except QuorumlogError:
                 return None
             trips.append(time.monotonic() - start_s)

@@ -245,7 +245,8 @@ class ProducerCore:
         for number, request in enumerate(requests):
             for batch in request.batches:
                 stream = self._streams[batch.topic, batch.partition]
-                if denied or (number == 0 and isinstance(error, errors.InvalidRequest)):
+                stranger = isinstance(error, errors.Unsupported)  # no node: another endpoint will know it
+                if denied or (number == 0 and isinstance(error, errors.InvalidRequest) and not stranger):
                     stream.refused(batch, error)  # what a node refuses as a whole would be refused for ever
                 else:
                     stream.lost(batch)

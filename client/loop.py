@@ -12,6 +12,9 @@ from quorumlog.client.errors import ClientClosed
 
 _Result = TypeVar("_Result")
 
+# Python shows a signal to the main thread only when that wakes up.
+_LOOK_AGAIN_S = 0.5
+
 
 class LoopThread:
     """One event loop in a daemon thread, shared by all synchronous clients of the process.
@@ -44,7 +47,7 @@ class LoopThread:
             raise RuntimeError("the synchronous client was called from its own event loop: use AsyncClient")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result()
+            return _waited_for(future)
         except concurrent.futures.CancelledError:
             raise ClientClosed("closed by another thread") from None
         except BaseException:
@@ -55,3 +58,13 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+
+def _waited_for(future: concurrent.futures.Future[_Result]) -> _Result:
+    """Return the result; wake up now and then, for a Ctrl-C that another thread was interrupted by."""
+    while True:
+        try:
+            return future.result(_LOOK_AGAIN_S)
+        except TimeoutError:
+            if future.done():  # then it is the coroutine's own, or just too late
+                return future.result()

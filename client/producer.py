@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic
@@ -31,6 +31,7 @@ log = logging.getLogger("quorumlog.client")
 
 # What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
 ABORT_FLUSH_S = 5.0
+PLACES_NAMED = 5  # partitions, in what is said then
 # A leader that does not answer for so long may be asleep: then the others have elected another.
 SUSPECT_S = 1.0
 
@@ -68,10 +69,10 @@ class AsyncProducer(Generic[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error is None:
             await self.close()
         else:
-            await self._abort()
+            await self._abort(error)
 
     # Sending.
 
@@ -449,14 +450,36 @@ class AsyncProducer(Generic[K, V]):
         if count:
             raise errors.DeliveryFailed(count, reasons)
 
-    async def _abort(self) -> None:
-        """Leave by an exception: give what is under way a moment, and log what was not delivered."""
+    async def _abort(self, cause: BaseException) -> None:
+        """Leave by an exception: give what is under way a moment, and say what was not delivered."""
+        batches = list(self._core.batches())
+        self._core.hasten()
+        self._wake.set()
         try:
-            await self.flush(int(ABORT_FLUSH_S * 1000))
-        except QuorumlogError as error:
-            log.warning("closing after an error: %s", error)
-        finally:
+            async with asyncio.timeout(ABORT_FLUSH_S):
+                for batch in batches:
+                    await ended(batch)
+        except TimeoutError:
+            pass
+        finally:  # also where a second Ctrl-C ends the waiting
+            if note := self._undelivered_note():
+                log.warning("%s", note)
+                cause.add_note(note)
             await self._stop()
+
+    def _undelivered_note(self) -> str:
+        failed, reasons = self._core.take_undelivered()
+        pending = Counter[str]()
+        for batch in self._core.batches():
+            pending[f"{batch.topic}/{batch.partition}"] += batch.count
+        parts = []
+        if failed:
+            parts.append(str(errors.DeliveryFailed(failed, reasons)))
+        if pending:
+            places = ", ".join(f"{place}: {count}" for place, count in pending.most_common(PLACES_NAMED))
+            more = f" and {len(pending) - PLACES_NAMED} more" if len(pending) > PLACES_NAMED else ""
+            parts.append(f"{pending.total()} records were given up unacknowledged ({places}{more})")
+        return "; ".join(parts)
 
     async def _stop(self) -> None:
         self._closed = True

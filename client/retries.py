@@ -43,6 +43,7 @@ class Retry:
     failures: int = 0
     ambiguous: bool = False
     attempts: list[Attempt] = field(default_factory=list)
+    strangers: set[str] = field(default_factory=set)
 
     def after(self, error: QuorumlogError, now_s: float) -> float | None:
         """Return the seconds to wait before the next attempt, or None: give up and raise `verdict`."""
@@ -50,10 +51,21 @@ class Retry:
         self.attempts.extend(error.attempts)
         del self.attempts[:-MAX_ATTEMPTS_KEPT]
         self.ambiguous = self.ambiguous or may_be_applied(error)
+        if self._is_new_stranger(error):
+            return 0.0
         if not error.retriable:
             return None
         pause_s = self._pause_s(error)
         return pause_s if now_s + pause_s < self.deadline_s else None
+
+    def _is_new_stranger(self, error: QuorumlogError) -> bool:
+        """True where no node said this, but something else that listens there: once each, ask another."""
+        if not isinstance(error, errors.Unsupported) or error.answered:
+            return False
+        addresses = {attempt.address for attempt in error.attempts}
+        is_new = not addresses <= self.strangers
+        self.strangers |= addresses
+        return is_new
 
     def _pause_s(self, error: QuorumlogError) -> float:
         # A follower that names its leader costs no pause, unless nodes keep pointing at each other.
@@ -77,19 +89,18 @@ def may_be_applied(error: QuorumlogError) -> bool:
     A lost connection does not tell whether the request was read; a refused one does.
     """
     if isinstance(error, errors.ConnectionFailed):
-        return not all(attempt.cause in _NEVER_SENT for attempt in error.attempts)
+        return not all(attempt.cause.startswith(_NEVER_SENT) for attempt in error.attempts)
     return error.outcome_unknown or type(error) is errors.Unavailable or type(error) is QuorumlogError
 
 
-_NEVER_SENT = frozenset(
-    {
-        "connection refused",
-        "the name does not resolve",
-        "no route to host",
-        "network is unreachable",
-        "TLS handshake failed",
-        "not a gRPC server (it speaks HTTP/1)",
-    }
+_NEVER_SENT = (
+    "connection refused",
+    "the name does not resolve",
+    "no route to host",
+    "network is unreachable",
+    "TLS handshake failed",
+    "not a gRPC server",
+    "it takes connections and says nothing",
 )
 
 

@@ -343,6 +343,7 @@ class Client:
         request_timeout_ms: int = 30_000,
         attempt_timeout_ms: int = 5_000,
         tls: Tls | None = None,
+        require_leader: bool = True,
         config: Mapping[str, Any] | None = None,
         **others: Never,
     ) -> None:
@@ -354,6 +355,7 @@ class Client:
             request_timeout_ms=request_timeout_ms,
             attempt_timeout_ms=attempt_timeout_ms,
             tls=tls,
+            require_leader=require_leader,
             config=config,
             **others,
         )
@@ -366,10 +368,15 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._thread.run(self._client.__aexit__(kind, error, trace))
 
     def connect(self) -> None:
-        """Reach one node. Raises ConnectionFailed with every endpoint tried and why each failed."""
+        """Reach a node that knows who leads; with require_leader=False, any node.
+
+        All endpoints are asked at the same time. Raises within `connect_timeout_ms`, with every endpoint and
+        why it does not do: NoLeader where nodes answer and nobody leads, Unsupported or Unauthenticated where
+        all say so, else ConnectionFailed.
+        """
         try:
             self._thread.run(self._client.connect())
         except BaseException:
@@ -377,7 +384,7 @@ class Client:
             raise
 
     def close(self) -> None:
-        """Flush and close what was made from this client, then the connections."""
+        """Flush and close what was made from this client, then the connections. Raises as flush() does."""
         self._thread.run(self._client.close())
 
     @property

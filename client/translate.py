@@ -31,6 +31,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuorumlogError]] = {
     grpc.StatusCode.DATA_LOSS: errors.DataDamaged,
 }
 
+CLOSED_BY_IT = "connection closed by the other side"
+
 # gRPC tells causes apart only in prose; these are the phrases that its core has used for years.
 _CAUSES = (
     ("DNS resolution failed", "the name does not resolve"),
@@ -40,10 +42,15 @@ _CAUSES = (
     ("Network is unreachable", "network is unreachable"),
     ("Connection reset", "connection reset"),
     ("Broken pipe", "connection lost"),
-    ("Socket closed", "connection closed by the other side"),
+    ("Socket closed", CLOSED_BY_IT),
     ("recvmsg:", "connection lost"),
+    ("WRONG_VERSION_NUMBER", "TLS handshake failed: it speaks plain text"),
+    ("CERTIFICATE_VERIFY_FAILED", "TLS handshake failed: its certificate is not of the authority given"),
     ("handshake", "TLS handshake failed"),
     ("Trying to connect an http1.x server", "not a gRPC server (it speaks HTTP/1)"),
+    ("Failed parsing HTTP/2", "not a gRPC server"),
+    ("before receiving SETTINGS", "it takes connections and says nothing"),
+    ("Method not found", "not a quorumlog node, or of another version: it does not know the request"),
     ("Connect Failed", "cannot connect"),
     ("Timeout occurred", "connecting took too long"),
     ("Deadline Exceeded", "no answer in time"),

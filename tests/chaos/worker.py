@@ -68,7 +68,8 @@ class Worker:
     @contextlib.asynccontextmanager
     async def client(self, route: str = "leader") -> Any:
         """A client; however long it takes until some node answers."""
-        client = AsyncClient(list(self.servers.values()), route=route)  # type: ignore[arg-type]
+        servers = list(self.servers.values())
+        client = AsyncClient(servers, route=route, require_leader=False)  # type: ignore[arg-type]
         while not self.stopping.is_set():
             try:
                 await client.connect()
