@@ -32,7 +32,7 @@ METHOD = "/quorumlog.v1.Log/ProduceStream"
 # Enough to keep the disk and the network busy at any size of request; bounds what one stream may hold.
 WINDOW_REQUESTS = 64
 WINDOW_BYTES = 32 * 1024 * 1024
-WINDOW_BATCHES = 4096  # each is a task
+WINDOW_BATCHES = 4096  # each is a future
 
 
 class ProduceStreams:

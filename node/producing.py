@@ -22,9 +22,10 @@ from quorumlog.proto import batch_pb2, entry_pb2, service_pb2
 from quorumlog.proto.batch import BatchTooLarge, check_batch_header
 from quorumlog.proto.entry import command_fragment
 from quorumlog.raft.engine import Engine
+from quorumlog.raft.errors import RaftError
 from quorumlog.raft.proposal import Committed, Proposal
 
-# A request of more is split by its sender: each batch costs a task and a result here.
+# A request of more is split by its sender: each batch costs a future and a result here.
 MAX_BATCHES = 4096
 # All fields of a header at their largest take 90 bytes; unknown fields would be replicated as they are.
 _HEADER_BYTES_MAX = 256
@@ -37,12 +38,12 @@ class Begun:
     """A request whose commands are on their way, in the order of its batches."""
 
     correlation: int
-    outcomes: Sequence[asyncio.Task[Committed] | Exception]
+    outcomes: Sequence[asyncio.Future[Committed] | Exception]
 
     def cancel(self) -> None:
         """Nobody waits for the outcome any more; what was proposed may still be applied."""
         for outcome in self.outcomes:
-            if isinstance(outcome, asyncio.Task):
+            if isinstance(outcome, asyncio.Future):
                 outcome.cancel()
 
 
@@ -71,21 +72,16 @@ class Producing:
         return request.timeout_ms / 1000 if request.timeout_ms else self._limits.produce_timeout_s
 
     def begin(self, request: service_pb2.ProduceRequest, timeout_s: float, call: Call) -> Begun:
-        """Check the batches and put those in order on their way. Raises Refusal for the request as a whole.
-
-        Tasks begin in the order of their making, so requests begun one after another are proposed in order.
-        """
+        """Check the batches and put them on their way, in order. Raises Refusal for the whole request."""
         count = len(request.batches)
         if not 1 <= count <= MAX_BATCHES:
             raise Refusal(Reason.BAD_REQUEST, f"batches: expected 1 to {MAX_BATCHES}, got {count}")
-        outcomes: list[asyncio.Task[Committed] | Exception] = []
+        outcomes: list[asyncio.Future[Committed] | Exception] = []
         for batch in request.batches:
             try:
-                proposal = self._proposal(batch, call)
-            except (Refusal, ValueError) as error:  # ValueError: BatchError
+                outcomes.append(self._engine.begin(self._proposal(batch, call), timeout_s))
+            except (Refusal, RaftError, ValueError) as error:  # ValueError: BatchError
                 outcomes.append(error)
-            else:
-                outcomes.append(asyncio.ensure_future(self._engine.propose(proposal, timeout_s)))
         return Begun(request.correlation, outcomes)
 
     async def finish(self, begun: Begun) -> bytes:

@@ -252,6 +252,7 @@ def _assemble(
     streams = ProduceStreams(engine, producing, router, leader_wait_s)
     consuming = Consuming(machine, reader, freshness, tails, outbound)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
+    engine.is_awaited = lambda: tails.is_awaited
     services = (
         LogService(engine, router, producing, streams, consuming, timeout_s),
         TopicsService(engine, machine, router, reader, freshness, timeout_s),

@@ -20,6 +20,11 @@ class Tails:
         self._signals: dict[PartitionKey, tuple[Signal, list[None]]] = {}
         self._ended = False
 
+    @property
+    def is_awaited(self) -> bool:
+        """Does anybody wait at the end of any partition?"""
+        return bool(self._signals)
+
     def applied(self, changed: Iterable[PartitionKey]) -> None:
         """Wake whoever waits at one of these partitions: it grew, or its topic was deleted."""
         for key in changed:

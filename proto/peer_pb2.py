@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquorumlog/proto/peer.proto\x12\x0cquorumlog.v1\"\xc8\x06\n\x0bPeerMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12$\n\x05hello\x18\x02 \x01(\x0b\x32\x13.quorumlog.v1.HelloH\x00\x12\x33\n\rhello_refused\x18\x03 \x01(\x0b\x32\x1a.quorumlog.v1.HelloRefusedH\x00\x12\x31\n\x0crequest_vote\x18\x04 \x01(\x0b\x32\x19.quorumlog.v1.RequestVoteH\x00\x12\"\n\x04vote\x18\x05 \x01(\x0b\x32\x12.quorumlog.v1.VoteH\x00\x12\x35\n\x0e\x61ppend_entries\x18\x06 \x01(\x0b\x32\x1b.quorumlog.v1.AppendEntriesH\x00\x12\x31\n\x0c\x61ppend_reply\x18\x07 \x01(\x0b\x32\x19.quorumlog.v1.AppendReplyH\x00\x12-\n\nstale_term\x18\x08 \x01(\x0b\x32\x17.quorumlog.v1.StaleTermH\x00\x12)\n\x08pre_vote\x18\t \x01(\x0b\x32\x15.quorumlog.v1.PreVoteH\x00\x12\x34\n\x0epre_vote_reply\x18\n \x01(\x0b\x32\x1a.quorumlog.v1.PreVoteReplyH\x00\x12/\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x18.quorumlog.v1.TimeoutNowH\x00\x12-\n\nread_index\x18\x0c \x01(\x0b\x32\x17.quorumlog.v1.ReadIndexH\x00\x12\x38\n\x10read_index_reply\x18\r \x01(\x0b\x32\x1c.quorumlog.v1.ReadIndexReplyH\x00\x12\x39\n\x10install_snapshot\x18\x0e \x01(\x0b\x32\x1d.quorumlog.v1.InstallSnapshotH\x00\x12\x35\n\x0esnapshot_reply\x18\x0f \x01(\x0b\x32\x1b.quorumlog.v1.SnapshotReplyH\x00\x12\x33\n\rfetch_segment\x18\x10 \x01(\x0b\x32\x1a.quorumlog.v1.FetchSegmentH\x00\x12\x33\n\rsegment_chunk\x18\x11 \x01(\x0b\x32\x1a.quorumlog.v1.SegmentChunkH\x00\x42\t\n\x07message\"\xa3\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\r\n\x05group\x18\x03 \x01(\r\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64irectory_id\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\x0f\n\x07session\x18\x07 \x01(\x04\x12\x15\n\rconfiguration\x18\x08 \x01(\x04\"\x1e\n\x0cHelloRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\x0bRequestVote\x12\x16\n\x0elast_log_index\x18\x01 \x01(\x04\x12\x15\n\rlast_log_term\x18\x02 \x01(\x04\x12\x10\n\x08transfer\x18\x03 \x01(\x08\"\x06\n\x04Vote\"\x8d\x01\n\rAppendEntries\x12\x16\n\x0eprevious_index\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05round\x18\x05 \x01(\x04\x12\x13\n\x0bsync_policy\x18\x07 \x01(\rJ\x04\x08\x06\x10\x07\"\xbe\x01\n\x0b\x41ppendReply\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.quorumlog.v1.AppendReply.Outcome\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x12\n\nentry_term\x18\x05 \x01(\x04\":\n\x07Outcome\x12\t\n\x05\x41LIVE\x10\x00\x12\x0b\n\x07MATCHED\x10\x01\x12\t\n\x05RESET\x10\x02\x12\x0c\n\x08NO_SPACE\x10\x03\"\x0b\n\tStaleTerm\"K\n\x07PreVote\x12\x11\n\tnext_term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\"2\n\x0cPreVoteReply\x12\x11\n\tnext_term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"\x0c\n\nTimeoutNow\"\x1c\n\tReadIndex\x12\x0f\n\x07request\x18\x01 \x01(\x04\"0\n\x0eReadIndexReply\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"\xa6\x01\n\x0fInstallSnapshot\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x16\n\x0eprevious_chain\x18\x03 \x01(\x06\x12\x0f\n\x07ordinal\x18\x04 \x01(\x04\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x10\n\x08position\x18\x07 \x01(\x04\x12\x15\n\rprevious_base\x18\x08 \x01(\x04\"Q\n\rSnapshotReply\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x11\n\tinstalled\x18\x03 \x01(\x08\x12\r\n\x05voter\x18\x04 \x01(\x08\"W\n\x0c\x46\x65tchSegment\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\'\n\x04\x66ile\x18\x02 \x01(\x0e\x32\x19.quorumlog.v1.SegmentFile\x12\x10\n\x08position\x18\x03 \x01(\x04\"e\n\x0cSegmentChunk\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\'\n\x04\x66ile\x18\x02 \x01(\x0e\x32\x19.quorumlog.v1.SegmentFile\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04*C\n\x0bSegmentFile\x12\x0f\n\x0bSEGMENT_LOG\x10\x00\x12\x10\n\x0cSEGMENT_VIEW\x10\x01\x12\x11\n\rSEGMENT_STATE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquorumlog/proto/peer.proto\x12\x0cquorumlog.v1\"\xc8\x06\n\x0bPeerMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12$\n\x05hello\x18\x02 \x01(\x0b\x32\x13.quorumlog.v1.HelloH\x00\x12\x33\n\rhello_refused\x18\x03 \x01(\x0b\x32\x1a.quorumlog.v1.HelloRefusedH\x00\x12\x31\n\x0crequest_vote\x18\x04 \x01(\x0b\x32\x19.quorumlog.v1.RequestVoteH\x00\x12\"\n\x04vote\x18\x05 \x01(\x0b\x32\x12.quorumlog.v1.VoteH\x00\x12\x35\n\x0e\x61ppend_entries\x18\x06 \x01(\x0b\x32\x1b.quorumlog.v1.AppendEntriesH\x00\x12\x31\n\x0c\x61ppend_reply\x18\x07 \x01(\x0b\x32\x19.quorumlog.v1.AppendReplyH\x00\x12-\n\nstale_term\x18\x08 \x01(\x0b\x32\x17.quorumlog.v1.StaleTermH\x00\x12)\n\x08pre_vote\x18\t \x01(\x0b\x32\x15.quorumlog.v1.PreVoteH\x00\x12\x34\n\x0epre_vote_reply\x18\n \x01(\x0b\x32\x1a.quorumlog.v1.PreVoteReplyH\x00\x12/\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x18.quorumlog.v1.TimeoutNowH\x00\x12-\n\nread_index\x18\x0c \x01(\x0b\x32\x17.quorumlog.v1.ReadIndexH\x00\x12\x38\n\x10read_index_reply\x18\r \x01(\x0b\x32\x1c.quorumlog.v1.ReadIndexReplyH\x00\x12\x39\n\x10install_snapshot\x18\x0e \x01(\x0b\x32\x1d.quorumlog.v1.InstallSnapshotH\x00\x12\x35\n\x0esnapshot_reply\x18\x0f \x01(\x0b\x32\x1b.quorumlog.v1.SnapshotReplyH\x00\x12\x33\n\rfetch_segment\x18\x10 \x01(\x0b\x32\x1a.quorumlog.v1.FetchSegmentH\x00\x12\x33\n\rsegment_chunk\x18\x11 \x01(\x0b\x32\x1a.quorumlog.v1.SegmentChunkH\x00\x42\t\n\x07message\"\xa3\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\r\n\x05group\x18\x03 \x01(\r\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64irectory_id\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\x0f\n\x07session\x18\x07 \x01(\x04\x12\x15\n\rconfiguration\x18\x08 \x01(\x04\"\x1e\n\x0cHelloRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\x0bRequestVote\x12\x16\n\x0elast_log_index\x18\x01 \x01(\x04\x12\x15\n\rlast_log_term\x18\x02 \x01(\x04\x12\x10\n\x08transfer\x18\x03 \x01(\x08\"\x06\n\x04Vote\"\x8d\x01\n\rAppendEntries\x12\x16\n\x0eprevious_index\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05round\x18\x05 \x01(\x04\x12\x13\n\x0bsync_policy\x18\x07 \x01(\rJ\x04\x08\x06\x10\x07\"\xcf\x01\n\x0b\x41ppendReply\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.quorumlog.v1.AppendReply.Outcome\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x12\n\nentry_term\x18\x05 \x01(\x04\x12\x0f\n\x07\x61waited\x18\x06 \x01(\x08\":\n\x07Outcome\x12\t\n\x05\x41LIVE\x10\x00\x12\x0b\n\x07MATCHED\x10\x01\x12\t\n\x05RESET\x10\x02\x12\x0c\n\x08NO_SPACE\x10\x03\"\x0b\n\tStaleTerm\"K\n\x07PreVote\x12\x11\n\tnext_term\x18\x01 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x04\x12\x15\n\rlast_log_term\x18\x03 \x01(\x04\"2\n\x0cPreVoteReply\x12\x11\n\tnext_term\x18\x01 \x01(\x04\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"\x0c\n\nTimeoutNow\"\x1c\n\tReadIndex\x12\x0f\n\x07request\x18\x01 \x01(\x04\"0\n\x0eReadIndexReply\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"\xa6\x01\n\x0fInstallSnapshot\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x16\n\x0eprevious_chain\x18\x03 \x01(\x06\x12\x0f\n\x07ordinal\x18\x04 \x01(\x04\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x10\n\x08position\x18\x07 \x01(\x04\x12\x15\n\rprevious_base\x18\x08 \x01(\x04\"Q\n\rSnapshotReply\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x11\n\tinstalled\x18\x03 \x01(\x08\x12\r\n\x05voter\x18\x04 \x01(\x08\"W\n\x0c\x46\x65tchSegment\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\'\n\x04\x66ile\x18\x02 \x01(\x0e\x32\x19.quorumlog.v1.SegmentFile\x12\x10\n\x08position\x18\x03 \x01(\x04\"e\n\x0cSegmentChunk\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x04\x12\'\n\x04\x66ile\x18\x02 \x01(\x0e\x32\x19.quorumlog.v1.SegmentFile\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04*C\n\x0bSegmentFile\x12\x0f\n\x0bSEGMENT_LOG\x10\x00\x12\x10\n\x0cSEGMENT_VIEW\x10\x01\x12\x11\n\rSEGMENT_STATE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quorumlog.proto.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTFILE']._serialized_start=2190
-  _globals['_SEGMENTFILE']._serialized_end=2257
+  _globals['_SEGMENTFILE']._serialized_start=2207
+  _globals['_SEGMENTFILE']._serialized_end=2274
   _globals['_PEERMESSAGE']._serialized_start=45
   _globals['_PEERMESSAGE']._serialized_end=885
   _globals['_HELLO']._serialized_start=888
@@ -46,27 +46,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDENTRIES']._serialized_start=1174
   _globals['_APPENDENTRIES']._serialized_end=1315
   _globals['_APPENDREPLY']._serialized_start=1318
-  _globals['_APPENDREPLY']._serialized_end=1508
-  _globals['_APPENDREPLY_OUTCOME']._serialized_start=1450
-  _globals['_APPENDREPLY_OUTCOME']._serialized_end=1508
-  _globals['_STALETERM']._serialized_start=1510
-  _globals['_STALETERM']._serialized_end=1521
-  _globals['_PREVOTE']._serialized_start=1523
-  _globals['_PREVOTE']._serialized_end=1598
-  _globals['_PREVOTEREPLY']._serialized_start=1600
-  _globals['_PREVOTEREPLY']._serialized_end=1650
-  _globals['_TIMEOUTNOW']._serialized_start=1652
-  _globals['_TIMEOUTNOW']._serialized_end=1664
-  _globals['_READINDEX']._serialized_start=1666
-  _globals['_READINDEX']._serialized_end=1694
-  _globals['_READINDEXREPLY']._serialized_start=1696
-  _globals['_READINDEXREPLY']._serialized_end=1744
-  _globals['_INSTALLSNAPSHOT']._serialized_start=1747
-  _globals['_INSTALLSNAPSHOT']._serialized_end=1913
-  _globals['_SNAPSHOTREPLY']._serialized_start=1915
-  _globals['_SNAPSHOTREPLY']._serialized_end=1996
-  _globals['_FETCHSEGMENT']._serialized_start=1998
-  _globals['_FETCHSEGMENT']._serialized_end=2085
-  _globals['_SEGMENTCHUNK']._serialized_start=2087
-  _globals['_SEGMENTCHUNK']._serialized_end=2188
+  _globals['_APPENDREPLY']._serialized_end=1525
+  _globals['_APPENDREPLY_OUTCOME']._serialized_start=1467
+  _globals['_APPENDREPLY_OUTCOME']._serialized_end=1525
+  _globals['_STALETERM']._serialized_start=1527
+  _globals['_STALETERM']._serialized_end=1538
+  _globals['_PREVOTE']._serialized_start=1540
+  _globals['_PREVOTE']._serialized_end=1615
+  _globals['_PREVOTEREPLY']._serialized_start=1617
+  _globals['_PREVOTEREPLY']._serialized_end=1667
+  _globals['_TIMEOUTNOW']._serialized_start=1669
+  _globals['_TIMEOUTNOW']._serialized_end=1681
+  _globals['_READINDEX']._serialized_start=1683
+  _globals['_READINDEX']._serialized_end=1711
+  _globals['_READINDEXREPLY']._serialized_start=1713
+  _globals['_READINDEXREPLY']._serialized_end=1761
+  _globals['_INSTALLSNAPSHOT']._serialized_start=1764
+  _globals['_INSTALLSNAPSHOT']._serialized_end=1930
+  _globals['_SNAPSHOTREPLY']._serialized_start=1932
+  _globals['_SNAPSHOTREPLY']._serialized_end=2013
+  _globals['_FETCHSEGMENT']._serialized_start=2015
+  _globals['_FETCHSEGMENT']._serialized_end=2102
+  _globals['_SEGMENTCHUNK']._serialized_start=2104
+  _globals['_SEGMENTCHUNK']._serialized_end=2205
 # @@protoc_insertion_point(module_scope)

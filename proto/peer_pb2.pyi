@@ -110,7 +110,7 @@ class AppendEntries(_message.Message):
     def __init__(self, previous_index: _Optional[int] = ..., previous_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., count: _Optional[int] = ..., round: _Optional[int] = ..., sync_policy: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
-    __slots__ = ("outcome", "index", "round", "voter", "entry_term")
+    __slots__ = ("outcome", "index", "round", "voter", "entry_term", "awaited")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ALIVE: _ClassVar[AppendReply.Outcome]
@@ -126,12 +126,14 @@ class AppendReply(_message.Message):
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VOTER_FIELD_NUMBER: _ClassVar[int]
     ENTRY_TERM_FIELD_NUMBER: _ClassVar[int]
+    AWAITED_FIELD_NUMBER: _ClassVar[int]
     outcome: AppendReply.Outcome
     index: int
     round: int
     voter: bool
     entry_term: int
-    def __init__(self, outcome: _Optional[_Union[AppendReply.Outcome, str]] = ..., index: _Optional[int] = ..., round: _Optional[int] = ..., voter: bool = ..., entry_term: _Optional[int] = ...) -> None: ...
+    awaited: bool
+    def __init__(self, outcome: _Optional[_Union[AppendReply.Outcome, str]] = ..., index: _Optional[int] = ..., round: _Optional[int] = ..., voter: bool = ..., entry_term: _Optional[int] = ..., awaited: bool = ...) -> None: ...
 
 class StaleTerm(_message.Message):
     __slots__ = ()

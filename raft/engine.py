@@ -177,6 +177,7 @@ class Engine:
         self.on_applied: list[Callable[[], None]] = []
         self.on_role: list[Callable[[Role, int, str | None], None]] = []
         self._looks: list[Callable[[], None]] = []  # at what callers wait for
+        self.is_awaited: Callable[[], bool] = lambda: False  # do readers wait for what is committed next?
         self.on_voting: list[Callable[[], None]] = []  # why_not_voting is another
         self._why_not_voting: str | None = None
         self._why_refused = ""  # what a peer said last when it refused this node; empty: none does
@@ -228,6 +229,7 @@ class Engine:
             wall_clock_ms=lambda: time.time_ns() // 1_000_000,
             wake=self._wake,
             wake_after=self._wake_after,
+            is_awaited=lambda: bool(self._looks) or self.is_awaited(),
         )
         self.replica.on_applied.append(self._tell_applied)
         self.on_alarms: list[Callable[[], None]] = self.replica.alarms.on_change
@@ -264,10 +266,11 @@ class Engine:
         Raises NotProposed (NotLeader, Busy, NoSpace, Dropped, Stopping): surely not applied;
         OutcomeUnknown: the time passed, or leadership was lost, after others may have got it.
         """
-        committed: Committed = await self._outcome_of(
-            lambda resolve: self.replica.propose(proposal, timeout_s, resolve)
-        )
-        return committed
+        return await self.begin(proposal, timeout_s)
+
+    def begin(self, proposal: Proposal, timeout_s: float) -> asyncio.Future[Committed]:
+        """As `propose`, in the order of the calls; raises at once what is known at once."""
+        return self._begin(lambda resolve: self.replica.propose(proposal, timeout_s, resolve))
 
     async def wait_applied(self, index: int, timeout_s: float) -> None:
         """Return when entry `index` is applied here. Raises TimeoutError."""
@@ -372,6 +375,7 @@ class Engine:
 
         self.on_applied.append(look)
         self._looks.append(look)
+        self._guarded(self.replica.await_commit)
         try:
             async with asyncio.timeout_at(deadline):
                 await reached
@@ -380,6 +384,9 @@ class Engine:
             self._looks.remove(look)
 
     async def _outcome_of(self, ask: Callable[[Callable[[Any], None]], object]) -> Any:
+        return await self._begin(ask)
+
+    def _begin(self, ask: Callable[[Callable[[Any], None]], object]) -> asyncio.Future[Any]:
         landed = self._loop.create_future()
 
         def resolve(outcome: object) -> None:
@@ -394,7 +401,7 @@ class Engine:
             ask(resolve)
         except NotLeader as error:
             raise self._with_address(error) from None
-        return await landed
+        return landed
 
     def _with_address(self, error: RaftError) -> RaftError:
         if isinstance(error, NotLeader) and error.leader_id is not None:

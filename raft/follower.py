@@ -47,8 +47,9 @@ class Follower:
         alarms: Alarms,
         countable_index: Callable[[], int],
         is_voter: Callable[[], bool],
+        is_awaited: Callable[[], bool],
     ) -> None:
-        """`is_voter`: may this directory vote?"""
+        """`is_voter`: may this directory vote? `is_awaited`: does anybody here wait for new commits?"""
         self._core = core
         self._journal = journal
         self._network = network
@@ -56,6 +57,8 @@ class Follower:
         self._alarms = alarms
         self._countable_index = countable_index
         self._is_voter = is_voter
+        self._is_awaited = is_awaited
+        self._said_awaited = False  # in the newest answer
         self.required_policy: int = entry_pb2.SYNC_ALWAYS  # as the leader said last
         self._claim: Claim | None = None
 
@@ -106,14 +109,17 @@ class Follower:
     def on_durable(self) -> None:
         """A sync has finished: answer the held-back part, if its leader still leads by that session."""
         claim = self._claim
-        if (
-            claim is None
-            or claim.term != self._core.term
-            or self._sessions.get(claim.leader_id) != claim.session
-        ):
-            return
-        if self._has_news(claim):
+        if claim is not None and self._is_current(claim) and self._has_news(claim):
             self._answer(claim, 0)
+
+    def await_commit(self) -> None:
+        """Somebody has begun to wait here: the leader learns of it now, and not with the next answer."""
+        claim = self._claim
+        if claim is not None and self._is_current(claim) and not self._said_awaited:
+            self._answer(claim, 0)
+
+    def _is_current(self, claim: Claim) -> bool:
+        return claim.term == self._core.term and self._sessions.get(claim.leader_id) == claim.session
 
     def _has_news(self, claim: Claim) -> bool:
         return min(claim.index, self._countable_index()) > claim.answered
@@ -150,8 +156,14 @@ class Follower:
     def _reply(
         self, peer_id: str, outcome: AppendReply.Outcome, index: int, round_number: int, entry_term: int = 0
     ) -> None:
+        self._said_awaited = self._is_awaited()
         reply = AppendReply(
-            outcome=outcome, index=index, round=round_number, voter=self._is_voter(), entry_term=entry_term
+            outcome=outcome,
+            index=index,
+            round=round_number,
+            voter=self._is_voter(),
+            entry_term=entry_term,
+            awaited=self._said_awaited,
         )
         self._network.send(peer_id, PeerMessage(term=self._core.term, append_reply=reply))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.peer_pb2 import AppendEntries, AppendReply, PeerMessage, SnapshotReply
@@ -22,6 +23,11 @@ from quorumlog.raft.snapshots import SnapshotSender
 from quorumlog.storage.errors import Damaged
 
 logger = logging.getLogger(__name__)
+
+# A new commit index waits for an entry to travel with: callers are answered before peers are told, and at a
+# busy time it costs no message of its own. The second is for peers where nobody waits for it.
+PUSH_S: Final = 0.001
+LAZY_PUSH_S: Final = 0.01
 
 
 class Leader:
@@ -140,6 +146,7 @@ class Leader:
         progress.round_seen = max(progress.round_seen, reply.round)
         progress.heard_at = self._clock()
         progress.voter = reply.voter
+        progress.awaited = reply.awaited
         if reply.outcome == AppendReply.MATCHED:
             if self._contradicts(reply):
                 logger.error(
@@ -202,47 +209,55 @@ class Leader:
 
     # Sending ---------------------------------------------------------------------------------
 
-    @property
-    def has_unsent_commit(self) -> bool:
-        """Is there a peer that follows and has not been told the commit index?"""
-        commit_index = self._core.commit_index
-        return any(
-            progress.state is State.REPLICATE and progress.commit_sent < commit_index
-            for progress in self.progress.values()
-        )
+    def owes(self, peer_id: str) -> bool:
+        """Should this peer be sent something soon: entries, or a commit index that is awaited there?"""
+        progress = self.progress.get(peer_id)
+        if progress is None:
+            return False
+        owes_commit = progress.awaited and progress.commit_sent < self._core.commit_index
+        return owes_commit or progress.next <= self._journal.last_index
 
-    def send(self, *, push_commit: bool, heartbeat: bool, confirm: bool = False) -> None:
-        """Send what may be sent.
+    def send(self, now: float, *, heartbeat: bool, confirm: bool = False) -> float | None:
+        """Send what may be sent; return when to call again for what should go out alone by then, if any.
 
-        `push_commit`: a new commit index goes out also where there are no entries. `heartbeat`: a message
-        that must be answered at once, whatever is durable there, goes to everybody, and an unanswered probe
-        is repeated. `confirm`: the same to whoever follows, for a read that waits. Other messages are
-        answered only when there is something new to claim.
+        `heartbeat`: a message that must be answered at once, whatever is durable there, goes to everybody,
+        and an unanswered probe is repeated. `confirm`: the same to whoever follows, for a read that waits.
+        Other messages are answered only when there is something new to claim.
         """
         self._must_answer = heartbeat or confirm
         self._is_heartbeat = heartbeat
+        next_push = math.inf
         for peer_id, progress in self.progress.items():
             if heartbeat:
                 progress.repeat_probe()
             if peer_id in self._sessions and self._network.has_room(peer_id):
-                self._send_to(peer_id, progress, push_commit=push_commit)
+                self._send_to(peer_id, progress, now)
+                if progress.state is State.REPLICATE and progress.commit_sent < self._core.commit_index:
+                    next_push = min(next_push, self._push_at(progress, now))
+        return next_push if next_push < math.inf else None
 
-    def _send_to(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
+    def _push_at(self, progress: Progress, now: float) -> float:
+        latest = now + (PUSH_S if progress.awaited else LAZY_PUSH_S)
+        progress.push_at = latest if progress.push_at is None else min(progress.push_at, latest)
+        return progress.push_at
+
+    def _send_to(self, peer_id: str, progress: Progress, now: float) -> None:
         if progress.state is State.SNAPSHOT or progress.next < self._journal.first_index:
             self._snapshots.send(peer_id, progress, heartbeat=self._is_heartbeat)
             return
         try:
-            self._send_due(peer_id, progress, push_commit=push_commit)
+            self._send_due(peer_id, progress, now)
         except Damaged as error:  # even the term of an entry is lost: it waits for the repair
             self._alarms.damage(error)
 
-    def _send_due(self, peer_id: str, progress: Progress, *, push_commit: bool) -> None:
+    def _send_due(self, peer_id: str, progress: Progress, now: float) -> None:
         if progress.may_probe():
             progress.probed()
             self._send_append(peer_id, progress.next - 1, [], 0, must_answer=True)
             return
         sent = self._send_entries(peer_id, progress)
-        news = push_commit and progress.commit_sent < self._core.commit_index
+        is_due = progress.push_at is not None and now >= progress.push_at
+        news = is_due and progress.commit_sent < self._core.commit_index
         if not sent and progress.state is State.REPLICATE and (news or self._must_answer):
             self._send_append(peer_id, progress.next - 1, [], 0)
 
@@ -278,5 +293,6 @@ class Leader:
             sync_policy=self._required_policy(),
             round=self._round if must_answer or self._must_answer else 0,
         )
-        self.progress[peer_id].commit_sent = self._core.commit_index
+        progress = self.progress[peer_id]
+        progress.commit_sent, progress.push_at = self._core.commit_index, None
         self._network.send(peer_id, PeerMessage(term=self._core.term, append_entries=append), buffers)

@@ -78,6 +78,8 @@ class Progress:
         self.counted = 0
         self.next = last_index + 1
         self.commit_sent = 0
+        self.push_at: float | None = None  # when a new commit index goes out without entries
+        self.awaited = False  # does somebody there wait for it?
         self.round_seen = 0  # newest round that the peer echoed: evidence for reads
         self.heard_at = -math.inf  # when it answered last
         self.voter = False  # in this session: is its directory one that votes?
@@ -173,6 +175,7 @@ class Progress:
         self.snapshot = None
         self.next = next_index
         self.commit_sent = 0
+        self.push_at = None
         self._awaiting_probe = False
         self._in_flight.clear()
         self._in_flight_bytes = 0

@@ -85,6 +85,11 @@ class Reads:
         self._waiting.append(read)
         heapq.heappush(self._deadlines, (deadline, next(self._order), read))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Does any read wait for an answer of other nodes?"""
+        return bool(self._waiting) or self._round is not None
+
     def tend(self, now: float, *, may_confirm: bool) -> bool:
         """Finish and begin what can be; True: messages that must be answered have to go out.
 

@@ -67,9 +67,7 @@ logger = logging.getLogger(__name__)
 
 APPLY_ENTRIES_PER_TICK: Final = 64  # an entry may hold thousands of commands; the loop must not stall
 APPLY_COMMANDS_PER_TICK: Final = 1024
-# A new commit index waits so long for an entry to travel with: callers are answered before peers are told,
-# and at a busy time it costs no message of its own.
-COMMIT_PUSH_S: Final = 0.001
+TEND_S: Final = 0.01  # how late at most something is that time brings, beside the shell's own interval
 PREPARE_S: Final = 1.0  # how often room for a term and a vote is looked for, while there is none
 
 
@@ -126,8 +124,11 @@ class Replica:
         wall_clock_ms: Callable[[], int],
         wake: Callable[[], None],
         wake_after: Callable[[float], None],
+        is_awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         """`log` is open; the machine is restored here. `wake` asks for a tick, `wake_after` for one later.
+
+        `is_awaited`: does anybody here wait for what is committed next?
 
         Raises Damaged where the log says that something durable is bad: such a node must not vote.
         """
@@ -147,7 +148,7 @@ class Replica:
         self._sealer = Sealer(log, machine, seal_worker, clock, self._fail)
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
-        self._wake = wake
+        self._wake_loop = wake
         self._wake_after = wake_after
         self._hard_state = hard_state
         self.peers = Peers(config.node_id, config.directory_id, self.members, hard_state)
@@ -155,10 +156,12 @@ class Replica:
         self._votes: set[tuple[int, str]] = set()
         self._append_due = False
         self._next_heartbeat = 0.0
-        self._push_commit_at: float | None = None
+        self._push_wake_at = math.inf  # the tick that was asked for, for a commit index that goes out alone
         self._entry_time_ms = 0
         self._stopping = False
         self._prepare_at = 0.0
+        self._tend_at = 0.0
+        self._tend_due = True
         self._waits_for_repair = False  # a committed entry stands in a fenced segment
         base, state = log.load_state()
         machine.restore(base, state)
@@ -176,7 +179,7 @@ class Replica:
         self.core.start_at(base - 1)
         halves = (self.core, self.journal, network, self.peers.sessions, self.alarms, self.core_durable_index)
         self.leader = Leader(*halves, self._required_policy, clock, self._counts)
-        self.follower = Follower(*halves, self._may_vote)
+        self.follower = Follower(*halves, self._may_vote, is_awaited)
         self._retention = Retention(
             log,
             machine,
@@ -266,27 +269,42 @@ class Replica:
         return not busy
 
     def tick(self) -> None:
-        """Do what is due; bounded."""
+        """Do what is due; bounded. While entries come and go, what time brings is looked at every TEND_S."""
         now = self._clock()
-        self.proposals.expire(now)
-        if (
-            self.snapshots.is_installing
-        ):  # the log is not to be touched, and a follower has nothing else to do
+        if self.snapshots.is_installing:
+            # The log is not to be touched, and a follower has nothing else to do.
+            self.proposals.expire(now)
             self.reads.expire(now)
             self.snapshots.tend()
             return
+        is_due = self._tend_due or now >= self._tend_at
         self._propose_waiting()  # what just came does not wait for the engine's tick
-        if self.core.election_due and (question := self.election.begin()) is not None:
-            self._to_voters(pre_vote=question)
+        if is_due:
+            self._tend_elections(now)
         if self.core.wants_to_stand and not self._may_stand():
             self.core.postpone_election()
         self.core.doTick()
         self._note_leadership()
-        self._become_voter()
-        self._transfer.tend(now)
-        self._retention.tend(leads=self.is_leader)
+        if is_due or self._transfer.is_under_way:
+            self._transfer.tend(now)
         self._propose_waiting()
         self._syncer.start()  # before sending: the disk works while the loop does
+        confirm = self.reads.tend(now, may_confirm=self.is_leader)
+        self._send_appends(now, confirm=confirm)
+        if is_due:
+            self._tend_due = False
+            self._tend_at = now + TEND_S
+            self._tend(now)
+
+    def _tend_elections(self, now: float) -> None:
+        self.proposals.expire(now)
+        if self.core.election_due and (question := self.election.begin()) is not None:
+            self._to_voters(pre_vote=question)
+
+    def _tend(self, now: float) -> None:
+        """What can wait for a moment, and takes no part in replicating an entry."""
+        self._become_voter()
+        self._retention.tend(leads=self.is_leader)
         self.alarms.tend(now)
         # Not amid an election, nor while leading: it syncs on the loop, and a slow disk costs heartbeats.
         leads_others = self.core.role == engine_core.LEADER and bool(self.leader.progress)
@@ -296,8 +314,11 @@ class Replica:
         self._sealer.tend()
         self.scrubber.tend()
         self.repairer.tend()
-        confirm = self.reads.tend(now, may_confirm=self.is_leader)
-        self._send_appends(now, confirm=confirm)
+
+    def _wake(self) -> None:
+        """Ask for a tick that looks at everything."""
+        self._tend_due = True
+        self._wake_loop()
 
     def _send_appends(self, now: float, *, confirm: bool) -> None:
         heartbeat = self._append_due and now >= self._next_heartbeat
@@ -305,13 +326,12 @@ class Replica:
             self._append_due = False
             self._next_heartbeat = now + self.config.heartbeat_s
             self._tend_members()
-        push_commit = self._push_commit_at is not None and now >= self._push_commit_at
-        self.leader.send(push_commit=push_commit, heartbeat=heartbeat, confirm=confirm)
-        if push_commit:
-            self._push_commit_at = None
-        elif self._push_commit_at is None and self.leader.has_unsent_commit:
-            self._push_commit_at = now + COMMIT_PUSH_S
-            self._wake_after(COMMIT_PUSH_S)
+        push_at = self.leader.send(now, heartbeat=heartbeat, confirm=confirm)
+        if now >= self._push_wake_at:
+            self._push_wake_at = math.inf
+        if push_at is not None and push_at < self._push_wake_at:
+            self._push_wake_at = push_at
+            self._wake_after(push_at - now)
 
     # Commands --------------------------------------------------------------------------------
 
@@ -322,7 +342,7 @@ class Replica:
         if self.core.role != engine_core.LEADER:
             raise self._not_leader()
         pending = self.proposals.offer(proposal, self._clock() + timeout_s, resolve)
-        self._wake()
+        self._wake_loop()
         return pending
 
     def stop_accepting(self) -> None:
@@ -383,6 +403,10 @@ class Replica:
         """
         self.reads.ask(self._clock() + timeout_s, resolve)
         self._wake()
+
+    def await_commit(self) -> None:
+        """Somebody here has begun to wait for what is committed next."""
+        self.follower.await_commit()
 
     # Handing leadership over -----------------------------------------------------------------
 
@@ -546,6 +570,10 @@ class Replica:
                 self.follower.on_append(peer_id, session, message.term, message.append_entries, attachment)
                 self._follow_members()
                 self._syncer.start()
+                self._note_leadership()
+                if self.core.applied_index < self.core.commit_index:
+                    self._wake_loop()
+                return
         elif kind == "install_snapshot":
             assert message.term > self.core.term or self.core.role != engine_core.LEADER, (
                 "two leaders in a term"
@@ -559,6 +587,8 @@ class Replica:
             self.core.adopt_term(message.term, peer_id)
         elif kind == "append_reply":
             self.leader.on_reply(peer_id, message.append_reply)
+            if not self._makes_work(peer_id):
+                return
         elif kind == "snapshot_reply":
             self.leader.on_snapshot_reply(peer_id, message.snapshot_reply)
         elif kind == "vote":
@@ -574,6 +604,17 @@ class Replica:
             self.reads.on_answer(peer_id, message.read_index_reply)
         self._note_leadership()
         self._wake()
+
+    def _makes_work(self, peer_id: str) -> bool:
+        """After an answer: is there anything to commit, to send, or to tell who waits for such answers?"""
+        progress = self.leader.progress.get(peer_id)
+        return (
+            progress is None
+            or progress.counted > self.core.commit_index
+            or self.leader.owes(peer_id)
+            or self.reads.is_waiting
+            or self._transfer.is_under_way
+        )
 
     def _on_pre_vote(self, peer_id: str, message: PeerMessage) -> None:
         """These speak of a term that nobody is in yet: the sender's own may be older or newer than ours."""
@@ -666,9 +707,10 @@ class Replica:
         return self.machine.sync_policy if self.is_leader else entry_pb2.SYNC_ALWAYS
 
     def _on_durable(self) -> None:
-        self.leader.on_durable()
         self.follower.on_durable()
-        self._wake()
+        if self.core.role == engine_core.LEADER:
+            self.leader.on_durable()
+            self._wake_loop()
 
     def _fail(self, error: BaseException) -> NoReturn:
         if isinstance(error, SyncFailed):
@@ -694,8 +736,7 @@ class Replica:
             assert message["success"], "admission lets only what matches reach the engine"
 
     def core_wants_append(self) -> None:
-        self._append_due = True
-        self._wake()
+        self._append_due = True  # within a tick, which sends at its end; or something else wakes
 
     def core_durable_index(self) -> int:
         """See Syncer.countable_index."""
@@ -706,7 +747,7 @@ class Replica:
         applied = commands = 0
         while self.core.applied_index < self.core.commit_index:
             if applied >= APPLY_ENTRIES_PER_TICK or commands >= APPLY_COMMANDS_PER_TICK:
-                self._wake()
+                self._wake_loop()
                 break
             count = self._apply(self.core.applied_index + 1)
             if count is None:

@@ -131,6 +131,7 @@ class Process:
         self.streams = ProduceStreams(engine, producing, router, 2 * ELECTION_TIMEOUT_S_MAX)
         consuming = Consuming(machine, reader, freshness, self.tails, self.outbound)
         engine.on_applied.append(lambda: self.tails.applied(machine.take_changed()))
+        engine.is_awaited = lambda: self.tails.is_awaited
         self.log_service = LogService(engine, router, producing, self.streams, consuming, WRITE_TIMEOUT_S)
         config: Any = SimpleNamespace(limits=LIMITS)
         self.cluster_service = ClusterService(engine, machine, router, channels, config, "")

@@ -81,6 +81,7 @@ class Play:
                 node.start()
         self.cluster.run_until(lambda: self.cluster.leader is not None and self.cluster.converged(), 60.0)
         self.send()
+        self.cluster.run_until(self.cluster.converged, 10.0)  # followers learn of the commit a moment later
         Audit(self.cluster, TOPIC).check()
 
 

@@ -55,6 +55,7 @@ class LocalEngine:
         self.alarms: set[str] = set()
         self.on_alarms: list[Callable[[], None]] = []
         self.on_applied: list[Callable[[], None]] = []
+        self.is_awaited: Callable[[], bool] = lambda: False
         self.on_role: list[Callable[[Role, int, str | None], None]] = []
         self.on_voting: list[Callable[[], None]] = []
         self.why_not_voting: str | None = None
@@ -139,20 +140,28 @@ class LocalEngine:
 
     async def propose(self, proposal: Proposal, timeout_s: float) -> Committed:
         """See Engine."""
+        return await self.begin(proposal, timeout_s)
+
+    def begin(self, proposal: Proposal, timeout_s: float) -> asyncio.Future[Committed]:
+        """See Engine."""
         if self._stopping:
             raise Stopping("this node is stopping")
         self._check_leads()
         if self.failures:
             raise self.failures.pop(0)
-        landed: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[Committed] = loop.create_future()
+
+        def expire() -> None:
+            if not landed.done():
+                landed.set_exception(OutcomeUnknown("no majority confirmed it within its time"))
+
+        alarm = loop.call_later(timeout_s, expire)
+        landed.add_done_callback(lambda _: alarm.cancel())
         self._waiting.append((proposal, landed))
         if not self._held:
             self._commit()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await landed
-        except TimeoutError as error:
-            raise OutcomeUnknown("no majority confirmed it within its time") from error
+        return landed
 
     async def wait_applied(self, index: int, timeout_s: float) -> None:
         """See Engine."""
