@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
     from quorumlog.client.batches import BatchMetadata, RecordMetadata
+    from quorumlog.client.comparing import Comparison, SegmentComparison, SegmentSum
     from quorumlog.client.consumer import AsyncConsumer
     from quorumlog.client.deliveries import BatchDelivery, Delivery
     from quorumlog.client.describe import (
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "aio": ("AsyncClient",),
+    "comparing": ("Comparison", "SegmentComparison", "SegmentSum"),
     "batches": ("BatchMetadata", "RecordMetadata"),
     "consumer": ("AsyncConsumer",),
     "deliveries": ("BatchDelivery", "Delivery"),
@@ -131,6 +133,7 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ClusterStatus",
+    "Comparison",
     "ConnectionFailed",
     "Consumer",
     "DataDamaged",
@@ -169,6 +172,8 @@ __all__ = [
     "RecordBatch",
     "RecordMetadata",
     "RecordTooLarge",
+    "SegmentComparison",
+    "SegmentSum",
     "ShuttingDown",
     "SlowReader",
     "StopCheck",

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Never, get_args
 
 import grpc.aio
+from grpc_health.v1 import health_pb2
 
 from quorumlog.client import errors
-from quorumlog.client.comparing import SegmentSum
+from quorumlog.client.comparing import Comparison, SegmentSum, comparison
 from quorumlog.client.connection import Connection, ConnectionOptions
 from quorumlog.client.consumer import (
     AsyncConsumer,
@@ -348,6 +349,39 @@ class AsyncClient:
             ]
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, address) from error
+
+    async def compare_replicas(self, *, bytes_per_second: int = 0) -> Comparison:
+        """Have every node sum up its sealed segments, one node after the other, and compare them.
+
+        Each reads at that rate; 0 leaves it to the node. Damage and silence are part of the answer.
+        """
+        sums: dict[str, list[SegmentSum]] = {}
+        silent: dict[str, str] = {}
+        for node in (await self.status()).nodes:
+            if not node.reachable:
+                silent[node.node_id] = node.error
+                continue
+            try:
+                sums[node.node_id] = await self.sum_segments(node.node_id, bytes_per_second=bytes_per_second)
+            except errors.QuorumlogError as error:
+                silent[node.node_id] = error.message
+        return comparison(sums, silent)
+
+    async def check_health(self, service: str = "", *, node: str = "", timeout_ms: int = 3_000) -> bool:
+        """Ask a node, given by id or address (or any), whether it serves: by the gRPC health protocol.
+
+        `service`: "" serves reads; "leader" leads; "voter" counts in elections; "intact" has nothing damaged.
+        Raises UnknownOption where there is no such service, ConnectionFailed where the node does not answer.
+        """
+        address = await self._connection.address_of(node) if node else ""
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            answer = await self._connection.call(
+                lambda stubs: stubs.health.Check, request, node=address, timeout_s=timeout_ms / 1000
+            )
+        except errors.InvalidRequest as error:
+            raise errors.UnknownOption(f"service: the node knows no {service!r}") from error
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     # Who takes part.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
 
 from quorumlog.client.errors import UnknownOption
 from quorumlog.client.tls import Stamp, Tls
@@ -44,6 +45,7 @@ class Stubs:
     log: Any
     topics: Any
     cluster: Any
+    health: Any
     produce_stream: Any  # Log.ProduceStream, whose requests are given as bytes: see wire.py
 
 
@@ -79,6 +81,7 @@ class Channels:
                 service_pb2_grpc.LogStub(channel),  # type: ignore[no-untyped-call]
                 service_pb2_grpc.TopicsStub(channel),  # type: ignore[no-untyped-call]
                 service_pb2_grpc.ClusterStub(channel),  # type: ignore[no-untyped-call]
+                health_pb2_grpc.HealthStub(channel),
                 channel.stream_stream(
                     _PRODUCE_STREAM, response_deserializer=service_pb2.ProduceResponse.FromString
                 ),

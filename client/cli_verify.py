@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
 from quorumlog.client.cli_output import note, print_json, print_table, sized
 
 if TYPE_CHECKING:
-    from quorumlog.client.aio import AsyncClient
-    from quorumlog.client.comparing import SegmentSum
+    from quorumlog.client.comparing import Comparison
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,49 +54,33 @@ def _check_directory(directory: str, *, as_json: bool) -> NoReturn:
 
 
 async def _compare(options: argparse.Namespace, *, as_json: bool) -> int:
-    from quorumlog.client.comparing import compare
-
-    sums: dict[str, list[SegmentSum]] = {}
-    silent: dict[str, str] = {}
     async with client_of(options) as client:
-        for node in (await client.status()).nodes:
-            if node.reachable:
-                await _ask(client, node.node_id, options.rate, sums, silent)
-            else:
-                silent[node.node_id] = node.error
-    compared = compare(sums)
-    errors = {
-        node: {each.base: each.error for each in found if each.error}
-        for node, found in sums.items()
-        if any(each.error for each in found)
-    }
-    is_good = not silent and not errors and all(each.is_good for each in compared)
-    verdict = "all equal" if is_good else "NOT all equal"
+        found = await client.compare_replicas(bytes_per_second=int(options.rate * 10**6))
     if as_json:
-        print_json({"equal": is_good, "segments": compared, "damage": errors, "no_answer": silent})
-        return 0 if is_good else 1
-    nodes = sorted(sums)
-    titles = ("SEGMENT", "LAST", "SIZE", *nodes)
+        print_json(
+            {
+                "equal": found.equal,
+                "segments": found.segments,
+                "damage": found.damage,
+                "no_answer": found.no_answer,
+            }
+        )
+    else:
+        _show(found)
+    return 0 if found.equal else 1
+
+
+def _show(found: Comparison) -> None:
+    titles = ("SEGMENT", "LAST", "SIZE", *found.nodes)
     rows = [
-        (each.base, each.last_index, sized(each.bytes), *(each.nodes[node] for node in nodes))
-        for each in compared
+        (each.base, each.last_index, sized(each.bytes), *(each.nodes[node] for node in found.nodes))
+        for each in found.segments
     ]
     print_table(titles, rows)
-    for name, found in errors.items():
-        for base, error in found.items():
+    for name, damage in found.damage.items():
+        for base, error in damage.items():
             note(f"{name}: segment {base}: {error}")
-    for name, error in silent.items():
+    for name, error in found.no_answer.items():
         note(f"{name}: no answer: {error}")
-    print(f"\n{len(compared)} sealed segments on {len(sums)} nodes: {verdict}")
-    return 0 if is_good else 1
-
-
-async def _ask(
-    client: AsyncClient, node: str, rate: float, sums: dict[str, Any], silent: dict[str, str]
-) -> None:
-    from quorumlog.client.errors import QuorumlogError
-
-    try:
-        sums[node] = await client.sum_segments(node, bytes_per_second=int(rate * 10**6))
-    except QuorumlogError as error:
-        silent[node] = error.message
+    verdict = "all equal" if found.equal else "NOT all equal"
+    print(f"\n{len(found.segments)} sealed segments on {len(found.nodes)} nodes: {verdict}")

@@ -42,6 +42,28 @@ class SegmentComparison:
         return all(verdict in ("equal", "-") for verdict in self.nodes.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the replicas of a cluster hold, segment by segment."""
+
+    nodes: tuple[str, ...]  # those that were compared, ascending
+    segments: tuple[SegmentComparison, ...]
+    damage: dict[str, dict[int, str]]  # by node id, what is damaged of which segment
+    no_answer: dict[str, str]  # by node id, why
+
+    @property
+    def equal(self) -> bool:
+        """Whether every node answered, and nothing is wrong anywhere."""
+        return not self.no_answer and not self.damage and all(each.is_good for each in self.segments)
+
+
+def comparison(sums: Mapping[str, Sequence[SegmentSum]], no_answer: Mapping[str, str]) -> Comparison:
+    """Compare what the nodes have, by node id; `no_answer`: why the others are not in it."""
+    damage = {node: {each.base: each.error for each in found if each.error} for node, found in sums.items()}
+    damage = {node: found for node, found in damage.items() if found}
+    return Comparison(tuple(sorted(sums)), tuple(compare(sums)), damage, dict(no_answer))
+
+
 def compare(sums: Mapping[str, Sequence[SegmentSum]]) -> list[SegmentComparison]:
     """Compare what the nodes have, by node id. What most of them have is taken for right.
 

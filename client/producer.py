@@ -103,9 +103,10 @@ class AsyncProducer(Generic[K, V]):
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
     ) -> Delivery:
-        """Accept a record into the buffer, waiting for room there, and return its delivery to await.
+        """Accept a record into the buffer, waiting for room there, and return its delivery.
 
-        What became of deliveries that nobody awaits is raised by flush() and close(). `on_delivery` is called
+        Await that (or ask for its result(), without asyncio) for its place. What became of those that nobody
+        asks for is raised by flush() and close(). `on_delivery` is called
         with (error, metadata), one of which says how it went: see client.producer().
         """
         content: Any = value  # bytes from here on, as what is below checks

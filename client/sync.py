@@ -13,7 +13,7 @@ from typing import Any, Generic, Never
 
 from quorumlog.client.aio import AsyncClient
 from quorumlog.client.batches import BatchMetadata, RecordMetadata
-from quorumlog.client.comparing import SegmentSum
+from quorumlog.client.comparing import Comparison, SegmentSum
 from quorumlog.client.consumer import AsyncConsumer, Consistency, End, Token
 from quorumlog.client.core import KIB, MIB
 from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery
@@ -101,7 +101,12 @@ class Producer(Generic[K, V]):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> RecordMetadata:
-        """Send a record and return its place once it is acknowledged; submit() does not wait."""
+        """Send a record and return its place once it is acknowledged.
+
+        A value of None is a tombstone. Without `partition` the key's murmur2 hash decides, as Kafka's
+        clients do; without a key, records go to one partition at a time. Raises InvalidRequest (unknown
+        topic, record too large), DeliveryTimeout (says whether it may have been appended).
+        """
         return self._thread.run(self._producer.send(topic, value, key, headers, partition, timestamp_ms))
 
     def submit(
@@ -114,7 +119,12 @@ class Producer(Generic[K, V]):
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
     ) -> PendingRecord:
-        """Accept a record into the buffer, waiting for room there; flush() or close() deliver it."""
+        """Accept a record into the buffer, waiting for room there, and return its delivery.
+
+        Await that (or ask for its result(), without asyncio) for its place. What became of those that nobody
+        asks for is raised by flush() and close(). `on_delivery` is called
+        with (error, metadata), one of which says how it went: see client.producer().
+        """
         submitted = self._producer.submit(topic, value, key, headers, partition, timestamp_ms, on_delivery)
         return PendingRecord(self._thread, self._thread.run(submitted))
 
@@ -125,7 +135,11 @@ class Producer(Generic[K, V]):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[BatchMetadata]:
-        """Send plain values fast, in order, and return where they stand once all are acknowledged."""
+        """Send plain values fast, in order, and return where they stand once all are acknowledged.
+
+        Without `partition` each batch goes to one partition, the next batch to the next. Keys, headers and
+        times of their own, and the trace that is active, are what send_records() is for.
+        """
         return self._thread.run(self._producer.send_many(topic, values, partition, timestamp_ms))
 
     def submit_many(
@@ -135,7 +149,7 @@ class Producer(Generic[K, V]):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> list[PendingRecords]:
-        """Accept plain values into the buffer, waiting for room there."""
+        """Accept plain values into the buffer, waiting for room there, and return their deliveries."""
         submitted = self._producer.submit_many(topic, values, partition, timestamp_ms)
         return [PendingRecords(self._thread, delivery) for delivery in self._thread.run(submitted)]
 
@@ -152,11 +166,15 @@ class Producer(Generic[K, V]):
         return [PendingRecord(self._thread, delivery) for delivery in submitted]
 
     def flush(self, timeout_ms: int | None = None) -> None:
-        """Wait until everything accepted so far is acknowledged; raises DeliveryFailed otherwise."""
+        """Wait until everything accepted so far is acknowledged.
+
+        Raises DeliveryFailed if anything was not delivered, since the last flush, and nobody awaited it;
+        DeliveryTimeout if `timeout_ms` passes (what is under way goes on).
+        """
         self._thread.run(self._producer.flush(timeout_ms))
 
     def close(self) -> None:
-        """Flush, then stop."""
+        """Flush, then stop. Raises as flush() does."""
         self._thread.run(self._producer.close())
 
     @property
@@ -347,6 +365,10 @@ class Client:
         config: Mapping[str, Any] | None = None,
         **others: Never,
     ) -> None:
+        """`config`: options by name, dotted or not, also Kafka's where they mean the same.
+
+        Raises UnknownOption with the nearest valid name.
+        """
         self._client = AsyncClient(
             bootstrap_servers,
             client_id=client_id,
@@ -389,7 +411,7 @@ class Client:
 
     @property
     def session_token(self) -> int:
-        """The raft index of this client's newest write."""
+        """The raft index of this client's newest write; `after=` it, other clients see that write too."""
         return self._client.session_token
 
     def producer(
@@ -409,7 +431,21 @@ class Client:
         config: Mapping[str, Any] | None = None,
         **others: Never,
     ) -> Producer[K, V]:
-        """Return a producer: see AsyncClient.producer."""
+        """Return a producer: see AsyncProducer.
+
+        `delivery_timeout_ms`: from accepting a record to its acknowledgement, all retries included.
+        `max_batch_size`, `linger_ms`: how many bytes of a partition may gather, and how long a record may
+        wait for others where nothing is under way; by default it leaves at once.
+        `buffer_memory`: bytes of all that is not acknowledged; more has to wait.
+        `compression_type`: None, "lz4" or "zstd".
+        `partitioner`: given the key as bytes (or None) and how many partitions there are, returns one; by
+        default Kafka's murmur2 hash of the key decides.
+        `on_delivery`: called for each record with (None, its RecordMetadata), or with the error and metadata
+        whose offset is -1; on the client's event loop, so it must not block. flush() raises nevertheless.
+        `key_serializer`, `value_serializer`: make bytes of what is sent; not shown None.
+        `config`: options by name, dotted or not, also Kafka's where they mean the same.
+        Raises UnknownOption, with the nearest valid name.
+        """
         producer = self._client.producer(
             delivery_timeout_ms=delivery_timeout_ms,
             max_batch_size=max_batch_size,
@@ -444,7 +480,23 @@ class Client:
         config: Mapping[str, Any] | None = None,
         **others: Never,
     ) -> Consumer[K, V]:
-        """Return a consumer: see AsyncClient.consumer."""
+        """Return a consumer: see AsyncConsumer.
+
+        `topics`: all their partitions, or `partitions`; none: what assign() says.
+        `start`: "earliest", "latest", an offset, -N for the last N of each partition, a datetime (or the
+        same as ISO 8601), or how long ago: a timedelta, "-1h30m".
+        `end`: the same, settled when it starts; the record there is not read any more. None follows.
+        `reverse`: the newest first, each partition for itself, from `end` back to `start`.
+        `from_node`: "any", "leader", "nearest" (by round trip), settled when a stream starts; or a node's id
+        or address.
+        `consistency`: "session" sees this client's own writes on every replica, "committed" whatever the
+        replica has, "linearizable" all that was acknowledged to anybody before reading began (a majority
+        confirms it when a stream starts, not for each record).
+        `after`: the metadata or raft index of a write that must be seen.
+        `key_deserializer`, `value_deserializer`: make of bytes what records shall have; not shown null.
+        `config`: options by name, dotted or not, also Kafka's where they mean the same.
+        Raises UnknownOption, with the nearest valid name.
+        """
         consumer = self._client.consumer(
             *topics,
             partitions=partitions,
@@ -494,11 +546,17 @@ class Client:
     def offsets_for_time(
         self, topic: str, moment: Moment, *, consistency: Consistency = "session"
     ) -> dict[int, int]:
-        """Return each partition's first offset appended at or after `moment`, or its end."""
+        """Return each partition's first offset appended at or after `moment`, or its end.
+
+        `moment`: a datetime, milliseconds since 1970, or how long ago: a timedelta or "-1h30m".
+        """
         return self._thread.run(self._client.offsets_for_time(topic, moment, consistency=consistency))
 
     def status(self, *, local: bool = False, node: str = "", timeout_ms: int = 0) -> ClusterStatus:
-        """Return the state of every node that answers, or with `local` of the asked one alone."""
+        """Return the state of every node that answers, or with `local` of the asked one alone.
+
+        Without `node`, another one is asked where the first knows no leader: it may be cut off, or removed.
+        """
         return self._thread.run(self._client.status(local=local, node=node, timeout_ms=timeout_ms))
 
     def set_sync_policy(self, policy: SyncPolicy) -> None:
@@ -512,20 +570,46 @@ class Client:
         """
         return self._thread.run(self._client.sum_segments(node, bytes_per_second=bytes_per_second))
 
+    def compare_replicas(self, *, bytes_per_second: int = 0) -> Comparison:
+        """Have every node sum up its sealed segments, one node after the other, and compare them.
+
+        Each reads at that rate; 0 leaves it to the node. Damage and silence are part of the answer.
+        """
+        return self._thread.run(self._client.compare_replicas(bytes_per_second=bytes_per_second))
+
+    def check_health(self, service: str = "", *, node: str = "", timeout_ms: int = 3_000) -> bool:
+        """Ask a node, given by id or address (or any), whether it serves: by the gRPC health protocol.
+
+        `service`: "" serves reads; "leader" leads; "voter" counts in elections; "intact" has nothing damaged.
+        Raises UnknownOption where there is no such service, ConnectionFailed where the node does not answer.
+        """
+        return self._thread.run(self._client.check_health(service, node=node, timeout_ms=timeout_ms))
+
     def members(self) -> tuple[Member, ...]:
         """Return the members, ascending by node id, as the leader has them."""
         return self._thread.run(self._client.members())
 
     def add_member(self, node_id: str, peer_address: str, *, timeout_ms: int = 60_000) -> tuple[Member, ...]:
-        """Add a node, wait until it is a full member, and return the members: see AsyncClient.add_member."""
+        """Add a node, wait until it is a full member, and return the members.
+
+        It is a learner until it has caught up. Raises MembershipRefused; OutcomeUnknown where it has not by
+        then: it goes on by itself, and asking again waits on.
+        """
         return self._thread.run(self._client.add_member(node_id, peer_address, timeout_ms=timeout_ms))
 
     def remove_member(self, node_id: str, *, timeout_ms: int = 30_000) -> tuple[Member, ...]:
-        """Remove a node and return the members that are left: see AsyncClient.remove_member."""
+        """Remove a node and return the members that are left. One that leads hands over first.
+
+        Raises UnknownNode, MembershipRefused, TransferFailed, OutcomeUnknown.
+        """
         return self._thread.run(self._client.remove_member(node_id, timeout_ms=timeout_ms))
 
     def transfer_leadership(self, target: str = "", *, timeout_ms: int = 0) -> str:
-        """Hand leadership over and return who leads: see AsyncClient.transfer_leadership."""
+        """Hand leadership to a node, or without `target` to the follower that is furthest; return who leads.
+
+        Writes wait meanwhile, so `timeout_ms` is short: 2 s where it is 0. Raises UnknownNode,
+        TransferFailed.
+        """
         return self._thread.run(self._client.transfer_leadership(target, timeout_ms=timeout_ms))
 
     def check_stop(self, node_id: str) -> StopCheck:

@@ -25,6 +25,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuorumlogError]] = {
     grpc.StatusCode.INTERNAL: errors.Unavailable,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.RecordTooLarge,  # gRPC's own limit on a message's size
+    grpc.StatusCode.NOT_FOUND: errors.InvalidRequest,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,

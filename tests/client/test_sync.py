@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -131,12 +131,22 @@ def test_calling_from_the_clients_own_loop_is_told_instead_of_hanging() -> None:
     ("asynchronous", "synchronous"),
     [(AsyncClient, Client), (AsyncProducer, Producer), (AsyncConsumer, Consumer)],
 )
-def test_both_flavours_have_the_same_names_and_arguments(asynchronous: type, synchronous: type) -> None:
-    only_async = {"start", "getbatch", "finished"}  # entering the block starts; iterating tells the end
+def test_both_flavours_have_the_same_names_arguments_and_docstrings(
+    asynchronous: type, synchronous: type
+) -> None:
+    only_async = {"start"}  # entering the block starts
     for name, member in inspect.getmembers(asynchronous):
-        if name.startswith("_") or name in only_async:
+        if (name.startswith("_") and name != "__init__") or name in only_async:
             continue
         assert hasattr(synchronous, name), f"{synchronous.__name__}.{name} is missing"
-        if inspect.isfunction(member):
-            other = getattr(synchronous, name)
-            assert list(inspect.signature(member).parameters) == list(inspect.signature(other).parameters)
+        other = getattr(synchronous, name)
+        if name != "__init__" or asynchronous is AsyncClient:
+            assert inspect.getdoc(member) == inspect.getdoc(other), f"{synchronous.__name__}.{name}"
+        if inspect.isfunction(member) and name != "__init__":
+            assert parameters(member) == parameters(other), f"{synchronous.__name__}.{name}"
+
+
+def parameters(function: Callable[..., object]) -> list[tuple[str, object, object]]:
+    """Return the name, the kind and the default of each."""
+    found = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.default) for each in found]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from quorumlog.client import AsyncClient, Client
+from quorumlog.client import AsyncClient, Client, UnknownOption
 from quorumlog.client.local_nodes import LocalNodes
 
 pytestmark = pytest.mark.cluster
@@ -79,3 +79,14 @@ def run_plainly(servers: str) -> None:
         with Client(servers) as client:
             names["client"] = client
             eval(code, names)
+
+
+async def test_what_the_page_says_of_health_holds(servers: str) -> None:
+    async with AsyncClient(servers) as client:
+        leader = (await client.status()).leader_id
+        assert await client.check_health("leader", node=leader)
+        with pytest.raises(UnknownOption, match="knows no 'nonsense'"):
+            await client.check_health("nonsense")
+        compared = await client.compare_replicas()
+        assert compared.equal
+        assert compared.nodes == ("n1", "n2", "n3")
