@@ -276,9 +276,11 @@ class Local:
             f"\n  export QUORUMLOG_{name}={shlex.quote(str(Path(file).absolute()))}"
             for name, file in files.items()
         )
+        page = f"{'http' if tls is None else 'https'}://{self._nodes.nodes[0].http_address}/#topic={topic}"
         _say(
             f"""
-The cluster serves until Ctrl-C. In another terminal:
+The cluster serves until Ctrl-C. In a browser: {page}
+In another terminal:
 
   export QUORUMLOG_SERVERS={servers}{exports}
   {command} cluster status

@@ -33,6 +33,9 @@ listen = "{client_address}"
 
 [peer]
 listen = "{peer_address}"
+
+[http]
+listen = "{http_address}"
 """
 
 
@@ -45,10 +48,13 @@ class NodeEnded(QuorumlogError):
 class LocalNode:
     """One node process. Its output goes to <directory>/<node id>.log."""
 
-    def __init__(self, node_id: str, directory: Path, client_address: str, peer_address: str) -> None:
+    def __init__(
+        self, node_id: str, directory: Path, client_address: str, peer_address: str, http_address: str
+    ) -> None:
         self.node_id = node_id
         self.client_address = client_address
         self.peer_address = peer_address
+        self.http_address = http_address
         self.config = directory / f"{node_id}.toml"
         self.data = directory / node_id
         self.log = directory / f"{node_id}.log"
@@ -76,6 +82,7 @@ class LocalNode:
             peers=members,
             client_address=self.client_address,
             peer_address=self.peer_address,
+            http_address=self.http_address,
         )
         if certificates is not None:
             files = certificates.settings(self.node_id).items()
@@ -135,10 +142,10 @@ class LocalNodes:
         self._directory = directory
         self._certificates = LocalCertificates(directory / "certs", CLUSTER) if tls else None
         self.tls: Tls | None = self._certificates.client() if self._certificates is not None else None
-        ports = free_ports(2 * count)
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * count)]
         self.nodes = [
-            LocalNode(f"n{number + 1}", directory, f"127.0.0.1:{client}", f"127.0.0.1:{peer}")
-            for number, (client, peer) in enumerate(zip(ports[::2], ports[1::2], strict=True))
+            LocalNode(f"n{number + 1}", directory, *addresses[3 * number : 3 * number + 3])
+            for number in range(count)
         ]
 
     async def __aenter__(self) -> LocalNodes:

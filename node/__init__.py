@@ -19,11 +19,13 @@ How the parts fit:
     routing    where a write goes      channels, commands, producing, produce_stream: writes
     reading    offset -> bytes         consuming, consistency, tails: fetch, streams, waiting at the end
     access     who calls, may it?      tls, permissions, grants: when TLS is on
+    status     how are the nodes?      checks, metrics, calls: what is told of it
+    web        the HTTP port           http_server, http_app, viewers, live_tail, status.html: where it is set
     errors     the one table           any exception or refusal -> gRPC status and details
 
 Words: a *refusal* is a reason with a message, the same on every replica; a *place* is a partition of a
 topic that exists; a *tail* is the end of a partition, where readers wait; to *relay* a stream is to pass its
 messages on.
 
-Left out on purpose: batches are never decoded here.
+Left out on purpose: batches are not decoded here, but for what a person looks at (live_tail).
 """

@@ -1,6 +1,7 @@
 """python -m quorumlog.node: run one node until SIGTERM or SIGINT.
 
-Prints one line of JSON on stdout when it serves: node_id, client_address, peer_address, data. Logs go to
+Prints one line of JSON on stdout when it serves: node_id, client_address, peer_address, data,
+and http_address where there is one. Logs go to
 stderr. Exit codes: 0 stopped as asked, 1 it could not start, 2 the configuration is wrong; raft/errors.py has
 those of a node that must not go on.
 """
@@ -95,6 +96,8 @@ async def _serve(config: Config) -> None:
         "peer_address": node.peer_address,
         "data": str(config.data),
     }
+    if node.http_address:
+        ready["http_address"] = node.http_address
     print(json.dumps(ready), flush=True)
     await stopping
     await node.stop()

@@ -8,13 +8,15 @@ forwarded is never parsed at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from quorumlog.node.access import current_access
+from quorumlog.node.calls import Calls
 from quorumlog.node.errors import Metadata, Relayed, refused_for, status_for
 from quorumlog.node.outbound import Held, Outbound
 from quorumlog.node.reasons import Reason, Refusal
@@ -26,6 +28,9 @@ FORWARDED: Metadata = ((NO_FORWARD, "1"),)
 # An answer that says why must arrive before the caller's own deadline ends the call without one.
 _MARGIN_S = 0.1
 _MARGIN_SHARE = 0.1
+
+_OK = grpc.StatusCode.OK.name
+_GONE = grpc.StatusCode.CANCELLED.name  # where nothing else was said: the caller hung up
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Request = TypeVar("_Request", bound=Message)
@@ -109,6 +114,7 @@ class Call:
             raise CallerGone from error
 
 
+Failure: TypeAlias = "tuple[grpc.StatusCode, str, Metadata]"
 UnaryMethod: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
 ServerStreamMethod: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
 BidirectionalMethod: TypeAlias = Callable[[Call], Awaitable[None]]
@@ -120,6 +126,10 @@ class Gate(Protocol):
     @property
     def outbound(self) -> Outbound:
         """Where answers count until they are gone."""
+
+    @property
+    def calls(self) -> Calls:
+        """Where calls are counted."""
 
     def admit(self) -> None:
         """Raise Refusal where the node takes no calls now."""
@@ -136,63 +146,95 @@ def parse(kind: type[_Request], raw: bytes) -> _Request:
         raise Refusal(Reason.BAD_REQUEST, f"not a {kind.DESCRIPTOR.name}: {error}") from error
 
 
-def unary(method: UnaryMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+def generic_handler(
+    service: str,
+    gate: Gate,
+    *,
+    unary: Mapping[str, UnaryMethod],
+    server_stream: Mapping[str, ServerStreamMethod] | None = None,
+    bidirectional: Mapping[str, BidirectionalMethod] | None = None,
+) -> grpc.GenericRpcHandler:
+    """Return gRPC's handler for a service, from its methods by name."""
+    handlers = {name: _unary(name, method, gate) for name, method in unary.items()}
+    for name, stream in (server_stream or {}).items():
+        handlers[name] = _server_stream(name, stream, gate)
+    for name, pipe in (bidirectional or {}).items():
+        handlers[name] = _bidirectional(name, pipe, gate)
+    return grpc.method_handlers_generic_handler(service, handlers)
+
+
+def _unary(name: str, method: UnaryMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     """Return gRPC's handler for a method of one request and one answer."""
 
     async def handle(request: bytes, context: Context) -> bytes:
         call = Call(context, gate.outbound)
+        began, code = time.perf_counter(), _GONE
         try:
             gate.admit()
             response = await method(request, call)
             call.answered(response)
+            code = _OK
         except Exception as error:  # noqa: BLE001 - the boundary: the table in errors.py knows each, or logs it
-            await _fail(context, error, gate)
+            failure = _failure(error)
+            code = failure[0].name
+            await _fail(context, failure, gate)
         finally:
             call.release()
+            gate.calls.answered(name, code, time.perf_counter() - began)
         context.set_trailing_metadata(gate.trailers())
         return response
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def server_stream(method: ServerStreamMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+def _server_stream(name: str, method: ServerStreamMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     """Return gRPC's handler for a method of one request and a stream of answers."""
 
     async def handle(request: bytes, context: Context) -> None:
         call = Call(context, gate.outbound)
         try:
-            gate.admit()
-            await method(request, call)
-        except Exception as error:  # noqa: BLE001 - as above
-            call.release()
-            await _fail(context, error, gate)
+            await _streamed(name, lambda: method(request, call), context, gate)
         finally:
             call.release()
-        context.set_trailing_metadata(gate.trailers())
 
     return grpc.unary_stream_rpc_method_handler(handle)
 
 
-def bidirectional(method: BidirectionalMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+def _bidirectional(name: str, method: BidirectionalMethod, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     """Return gRPC's handler for a method of two streams."""
 
     async def handle(_: object, context: Context) -> None:
-        try:
-            gate.admit()
-            await method(Call(context, gate.outbound))
-        except Exception as error:  # noqa: BLE001 - as above
-            await _fail(context, error, gate)
-        context.set_trailing_metadata(gate.trailers())
+        await _streamed(name, lambda: method(Call(context, gate.outbound)), context, gate)
 
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def _fail(context: Context, error: Exception, gate: Gate) -> None:
-    """End the call with what the table says; does not return."""
+async def _streamed(name: str, run: Callable[[], Awaitable[None]], context: Context, gate: Gate) -> None:
+    code = _GONE
+    gate.calls.opened(name)
+    try:
+        gate.admit()
+        await run()
+        code = _OK
+    except Exception as error:  # noqa: BLE001 - as above
+        failure = _failure(error)
+        code = failure[0].name
+        await _fail(context, failure, gate)
+    finally:
+        gate.calls.ended(name, code)
+    context.set_trailing_metadata(gate.trailers())
+
+
+def _failure(error: Exception) -> Failure:
+    """Return what the table says of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, Relayed):
-        code, message, metadata = error.code, error.message, error.metadata
-    else:
-        code, message, metadata = status_for(refused_for(error))
+        return error.code, error.message, error.metadata
+    return status_for(refused_for(error))
+
+
+async def _fail(context: Context, failure: Failure, gate: Gate) -> None:
+    """End the call; does not return."""
+    code, message, metadata = failure
     await context.abort(code, message, (*metadata, *gate.trailers()))

@@ -7,27 +7,21 @@ at the new one by itself.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from importlib import metadata
+from collections.abc import Awaitable, Callable
 
 import grpc
 
-from quorumlog.node.call import Call, Gate, parse, server_stream, unary
-from quorumlog.node.channels import Channels
+from quorumlog.node.call import Call, Gate, generic_handler, parse
 from quorumlog.node.commands import run_alone
 from quorumlog.node.config import Config
-from quorumlog.node.machine import LogMachine
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.results import PolicySet
-from quorumlog.node.routing import Router, UnaryCallable, Write
+from quorumlog.node.routing import Router, Write
+from quorumlog.node.status import NAME, Statuses, sorted_members
 from quorumlog.node.sums import Sums
 from quorumlog.node.values import BadValue, parse_address, parse_name
 from quorumlog.proto import entry_pb2, service_pb2
-from quorumlog.raft.engine import Engine, PeerState
-
-NAME = "quorumlog.v1.Cluster"
+from quorumlog.raft.engine import Engine
 
 _TIMEOUT_S = 1.0  # for the other nodes' answers, where the caller names none
 _TIMEOUT_S_MAX = 30.0
@@ -43,55 +37,37 @@ _NODE_ID_LENGTH_MAX = 64
 class ClusterService:
     """The methods of the service."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        machine: LogMachine,
-        router: Router,
-        channels: Channels,
-        config: Config,
-        client_address: str,
-    ) -> None:
+    def __init__(self, engine: Engine, router: Router, statuses: Statuses, config: Config) -> None:
         self._engine = engine
-        self._machine = machine
         self._router = router
-        self._channels = channels
+        self._statuses = statuses
         self._config = config
-        self._client_address = client_address
         self._sums = Sums(engine)
-        self._started = time.monotonic()
-        self._version = metadata.version("quorumlog")
 
     def handler(self, gate: Gate) -> grpc.GenericRpcHandler:
         """Return what the gRPC server calls."""
-        methods = {
-            "Status": unary(self.status, gate),
-            "SetSyncPolicy": unary(self.set_sync_policy, gate),
-            "AddMember": unary(self.add_member, gate),
-            "RemoveMember": unary(self.remove_member, gate),
-            "TransferLeadership": unary(self.transfer_leadership, gate),
-            "CheckStop": unary(self.check_stop, gate),
-            "SumSegments": server_stream(self._sums.sum_segments, gate),
-        }
-        return grpc.method_handlers_generic_handler(NAME, methods)
+        return generic_handler(
+            NAME,
+            gate,
+            unary={
+                "Status": self.status,
+                "SetSyncPolicy": self.set_sync_policy,
+                "AddMember": self.add_member,
+                "RemoveMember": self.remove_member,
+                "TransferLeadership": self.transfer_leadership,
+                "CheckStop": self.check_stop,
+            },
+            server_stream={"SumSegments": self._sums.sum_segments},
+        )
 
     async def status(self, raw: bytes, call: Call) -> bytes:
         """Describe this node, and every other that answers in time."""
         request = parse(service_pb2.StatusRequest, raw)
-        nodes: list[service_pb2.NodeStatus] = [self._own_status()]
+        timeout_s = None
         if not request.local:
             asked_s = min(request.timeout_ms / 1000, _TIMEOUT_S_MAX) if request.timeout_ms else _TIMEOUT_S
             timeout_s = call.time_left_s(asked_s)
-            asking = (self._ask(peer, timeout_s) for peer in self._engine.peers.values())
-            nodes += await asyncio.gather(*asking)
-        nodes.sort(key=lambda node: node.node_id)
-        return service_pb2.StatusResponse(
-            cluster=self._config.cluster,
-            leader_id=self._engine.leader_id or "",
-            term=self._engine.term,
-            nodes=nodes,
-            sync_policy=entry_pb2.SyncPolicy.Name(self._machine.sync_policy),
-        ).SerializeToString()
+        return (await self._statuses.gather(timeout_s)).SerializeToString()
 
     async def set_sync_policy(self, raw: bytes, call: Call) -> bytes:
         """Replicate the policy that acknowledgements are given under."""
@@ -179,73 +155,8 @@ class ClusterService:
 
     def _members(self, raft_index: int) -> bytes:
         return service_pb2.MembersResponse(
-            members=_sorted(self._engine.members), raft_index=raft_index
+            members=sorted_members(self._engine.members), raft_index=raft_index
         ).SerializeToString()
-
-    def _own_status(self) -> service_pb2.NodeStatus:
-        status = self._engine.status()
-        by_id = sorted(status.peers.values(), key=lambda peer: peer.node_id)
-        return service_pb2.NodeStatus(
-            node_id=status.node_id,
-            client_address=self._client_address,
-            peer_address=str(self._config.peer.advertised),
-            reachable=True,
-            role=status.role.value,
-            term=status.term,
-            leader_id=status.leader_id or "",
-            commit_index=status.commit_index,
-            applied_index=status.applied_index,
-            log_start=status.first_index,
-            log_end=status.last_index,
-            durable_index=status.durable_index,
-            peers=[_peer_status(peer, status.last_index) for peer in by_id],
-            log_bytes=status.log_bytes,
-            segments=status.segments,
-            version=self._version,
-            uptime_ms=int((time.monotonic() - self._started) * 1000),
-            alarms=sorted(status.alarms),
-            members=_sorted(self._engine.members),
-            not_voting=self._engine.why_not_voting or "",
-        )
-
-    async def _ask(self, peer: PeerState, timeout_s: float) -> service_pb2.NodeStatus:
-        if peer.client_address is None:
-            return _unreachable(peer, "never connected to this node, so its client address is not known")
-        request = service_pb2.StatusRequest(local=True).SerializeToString()
-        method: UnaryCallable = self._channels.to(peer.client_address).unary_unary(f"/{NAME}/Status")
-        try:
-            raw = await method(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            return _unreachable(peer, f"{error.code().name}: {error.details()}")
-        (node,) = service_pb2.StatusResponse.FromString(raw).nodes
-        return node
-
-
-def _peer_status(peer: PeerState, last_index: int) -> service_pb2.PeerStatus:
-    # Where this node does not lead it knows nothing of the peer's log: no state, no lag.
-    lag = max(0, last_index - peer.match_index) if peer.state else 0
-    return service_pb2.PeerStatus(
-        node_id=peer.node_id,
-        connected=peer.connected,
-        state=peer.state,
-        match_index=peer.match_index,
-        lag=lag,
-        refused=peer.refused,
-    )
-
-
-def _unreachable(peer: PeerState, why: str) -> service_pb2.NodeStatus:
-    return service_pb2.NodeStatus(
-        node_id=peer.node_id,
-        client_address=peer.client_address or "",
-        peer_address=peer.peer_address,
-        reachable=False,
-        error=why,
-    )
-
-
-def _sorted(members: Mapping[str, entry_pb2.Member]) -> list[entry_pb2.Member]:
-    return [members[name] for name in sorted(members)]
 
 
 def _seconds(asked_ms: int, default_s: float, most_s: float) -> float:

@@ -104,6 +104,7 @@ class Config:
     members: Mapping[str, Address]  # node id -> peer address, this node included
     client: Endpoint
     peer: Endpoint
+    http: Endpoint | None  # None: nothing is served over HTTP
     raft: RaftConfig
     log: LogConfig
     limits: Limits
@@ -265,13 +266,15 @@ class _Builder:
         peer_listen = self._required("peer.listen", Address)
         members = self._members(node_id, peer_listen)
         client_listen = self._required("client.listen", Address)
+        client = Endpoint(client_listen, self._advertised("client", client_listen))
         return Config(
             cluster=self._required("cluster", str),
             node_id=node_id,
             data=Path(self._required("data", str)),
             members=members,
-            client=Endpoint(client_listen, self._advertised("client", client_listen)),
+            client=client,
             peer=Endpoint(peer_listen, members[node_id]),
+            http=self._http(client.advertised),
             raft=self._raft(),
             log=self._log(),
             limits=self._limits(),
@@ -316,6 +319,17 @@ class _Builder:
         if address.is_wildcard:
             raise self._wrong(key, "an address that others can connect to")
         return address
+
+    def _http(self, client_advertised: Address) -> Endpoint | None:
+        listen = self._optional("http.listen", Address)
+        if listen is None:
+            if self._optional("http.advertised", Address) is not None:
+                raise self._wrong("http.advertised", "http.listen beside it")
+            return None
+        if listen.is_wildcard and self._optional("http.advertised", Address) is None:
+            # Who reaches the one port reaches the other, most likely; nothing but a link rests on it.
+            return Endpoint(listen, Address(client_advertised.host, listen.port))
+        return Endpoint(listen, self._advertised("http", listen))
 
     def _members(self, node_id: str, peer_listen: Address) -> dict[str, Address]:
         members = cast("dict[str, Address] | None", self._optional("peers", dict))

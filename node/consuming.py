@@ -53,7 +53,9 @@ class Consuming:
             left = deadline - loop.time()
             if selected or left <= 0:
                 await call.reserve(_size(selected))
-                return await self._reader.message(place, selected)
+                message = await self._reader.message(place, selected)
+                _count(place, selected)
+                return message
             self._check_running()
             await self._tails.wait(place.key, left)
 
@@ -97,6 +99,7 @@ class Consuming:
     async def _write(self, place: Place, selected: Sequence[Located], call: Call) -> None:
         await call.reserve(_size(selected))
         await call.write(await self._reader.message(place, selected))
+        _count(place, selected)
 
     def _locate(self, topic: str, query: service_pb2.OffsetQuery) -> service_pb2.OffsetAnswer:
         place = self._reader.place(topic, query.partition)
@@ -123,6 +126,13 @@ class Consuming:
     def _check_running(self) -> None:
         if self._stopping:
             raise Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
+
+
+def _count(place: Place, selected: Sequence[Located]) -> None:
+    """What has gone to a reader: whole batches, as they were given."""
+    traffic = place.topic.traffic
+    traffic.bytes_out += sum(row.body_size for _, row in selected)
+    traffic.records_out += sum(row.count for _, row in selected)
 
 
 def _size(selected: Sequence[Located]) -> int:

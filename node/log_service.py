@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from quorumlog.node.call import Call, Gate, bidirectional, parse, server_stream, unary
+from quorumlog.node.call import Call, Gate, generic_handler, parse
 from quorumlog.node.commands import run_alone
 from quorumlog.node.consuming import Consuming
 from quorumlog.node.produce_stream import ProduceStreams
@@ -38,16 +38,18 @@ class LogService:
 
     def handler(self, gate: Gate) -> grpc.GenericRpcHandler:
         """Return what the gRPC server calls."""
-        return grpc.method_handlers_generic_handler(
+        consuming = self._consuming
+        return generic_handler(
             NAME,
-            {
-                "Produce": unary(self.produce, gate),
-                "ProduceStream": bidirectional(self._streams.run, gate),
-                "Fetch": unary(self._consuming.fetch, gate),
-                "Consume": server_stream(self._consuming.consume, gate),
-                "ListOffsets": unary(self._consuming.list_offsets, gate),
-                "OpenProducer": unary(self.open_producer, gate),
+            gate,
+            unary={
+                "Produce": self.produce,
+                "Fetch": consuming.fetch,
+                "ListOffsets": consuming.list_offsets,
+                "OpenProducer": self.open_producer,
             },
+            server_stream={"Consume": consuming.consume},
+            bidirectional={"ProduceStream": self._streams.run},
         )
 
     async def produce(self, raw: bytes, call: Call) -> bytes:

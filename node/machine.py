@@ -30,7 +30,7 @@ from quorumlog.node.results import (
     TopicDeleted,
 )
 from quorumlog.node.tails import PartitionKey
-from quorumlog.node.topics import Partition, Topic, Topics
+from quorumlog.node.topics import Topic, Topics
 from quorumlog.proto import batch_pb2, entry_pb2
 from quorumlog.proto.entry import command_fragment, parse_entry
 from quorumlog.raft.machine import Sealable
@@ -264,20 +264,22 @@ class LogMachine:
 
     def _append(self, append: entry_pb2.Append, position: int, index: int) -> Appended:
         batch = append.batch
-        partition = self._partition(append)
+        topic = self._topic(append)
+        partition = topic.partitions[append.partition]
         appended = Appended(partition.next_offset, self.time_ms, index)
         row = BatchRow.of(batch, index, appended.base_offset, self.time_ms, position)
         self._active.add(append.topic_id, append.partition, row)
         partition.next_offset += batch.span
+        topic.traffic.bytes_in += batch.body_size
         if batch.producer_id:
             self.producers.record_append(_sequenced(append), appended)
         self._changed.add((append.topic_id, append.partition))
         return appended
 
-    def _partition(self, append: entry_pb2.Append) -> Partition:
+    def _topic(self, append: entry_pb2.Append) -> Topic:
         topic = self.topics.with_id(append.topic_id)
         assert topic is not None, "the append was checked"
-        return topic.partitions[append.partition]
+        return topic
 
     def _create_topic(self, creation: entry_pb2.CreateTopic, entry: _Entry) -> TopicCreated | Refused:
         refused = self.topics.check_creation(entry.index, creation.name, creation.partitions)

@@ -82,12 +82,16 @@ class Reader:
 
     def check_offset(self, place: Place, offset: int) -> None:
         """Raise Refusal where nothing can be read there, now or next: the tail itself is fine."""
+        self.check_topic(place)
+        if not place.partition.start_offset <= offset <= place.partition.next_offset:
+            raise self._out_of_range(place, offset)
+
+    def check_topic(self, place: Place) -> None:
+        """Raise Refusal where the topic is there no more."""
         if self._machine.topics.with_id(place.topic.topic_id) is None:
             raise Refusal(
                 Reason.UNKNOWN_TOPIC, f"topic {place.topic.name} was deleted", topic=place.topic.name
             )
-        if not place.partition.start_offset <= offset <= place.partition.next_offset:
-            raise self._out_of_range(place, offset)
 
     def earliest(self, place: Place) -> int:
         """Return the first offset that can be read here. Raises Damaged.

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from quorumlog.node import cluster_service, log_service, topics_service
+from quorumlog.node import log_service, topics_service
 from quorumlog.node.access import Guard
 from quorumlog.node.call import LEADER
+from quorumlog.node.calls import Calls
 from quorumlog.node.channels import Channels
 from quorumlog.node.cluster_service import ClusterService
 from quorumlog.node.config import Config
@@ -41,6 +43,8 @@ from quorumlog.node.producing import Producing
 from quorumlog.node.reading import Reader
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.routing import Router
+from quorumlog.node.status import NAME as CLUSTER_NAME
+from quorumlog.node.status import Statuses
 from quorumlog.node.tails import Tails
 from quorumlog.node.tls import Certificates
 from quorumlog.node.topics_service import TopicsService
@@ -51,6 +55,9 @@ from quorumlog.raft.hardstate import HardState
 from quorumlog.raft.retention import RetentionLimits
 from quorumlog.storage.files import OsFiles
 from quorumlog.storage.log import Log, LogIdentity, LogOptions
+
+if TYPE_CHECKING:
+    from quorumlog.node.web import Web
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +77,7 @@ class Door:
 
     def __init__(self, engine: Engine, outbound: Outbound) -> None:
         self.outbound = outbound
+        self.calls = Calls()
         self._engine = engine
         self._open = True
 
@@ -108,8 +116,10 @@ class Parts:
     consuming: Consuming
     streams: ProduceStreams
     health: Health
+    statuses: Statuses
     door: Door
     readers: ThreadPoolExecutor
+    web: Web | None  # None: nothing is served over HTTP
 
 
 class Node:
@@ -126,19 +136,32 @@ class Node:
         """Where peers are heard."""
         return self._parts.engine.peer_address
 
+    @property
+    def http_address(self) -> str:
+        """Where the status page is, as it is advertised; empty: nowhere."""
+        return self._parts.statuses.http_address
+
     async def start(self) -> None:
-        """Take part in the cluster, then serve clients. Raises OSError where the peer port cannot be had."""
+        """Take part in the cluster, then serve clients. Raises OSError where a port cannot be had."""
+        web = self._parts.web
+        if web is not None:
+            await web.start()
         await self._parts.health.start()
         await self._parts.engine.start()
         await self._parts.grpc_server.start()
         self._sweeping = asyncio.ensure_future(self._parts.door.outbound.sweep())
         await self._parts.health.serving()
         logger.info("serving clients at %s, peers at %s", self.client_address, self.peer_address)
+        if web is not None:
+            web.ready()
+            logger.info("the status page is at %s", web.url)
 
     async def stop(self) -> None:
         """Hand over, stop accepting, let calls finish within the grace, then sync and close the log."""
         logger.info("stopping")
         parts = self._parts
+        if parts.web is not None:
+            parts.web.draining()
         await self._hand_over()
         parts.door.close()
         await parts.health.stop()
@@ -147,6 +170,8 @@ class Node:
         await parts.grpc_server.stop(self._config.limits.shutdown_grace_s)
         if self._sweeping is not None:
             self._sweeping.cancel()
+        if parts.web is not None:
+            await parts.web.stop()
         await parts.channels.close()
         await parts.engine.stop()
         parts.readers.shutdown()
@@ -222,7 +247,9 @@ async def build(config: Config, make: MakeEngine | None = None) -> Node:
         raise
     outbound = Outbound(config.limits.write_timeout_s, partial(cut_connection, port=port))
     channels = Channels(certificates.channel_credentials if certificates is not None else None)
-    parts = _assemble(config, server, engine, machine, log, client_address, channels, outbound)
+    parts = _assemble(
+        config, server, engine, machine, log, client_address, channels, outbound, certificates, grants
+    )
     return Node(config, parts, client_address)
 
 
@@ -240,6 +267,8 @@ def _assemble(
     client_address: Address,
     channels: Channels,
     outbound: Outbound,
+    certificates: Certificates | None,
+    grants: Grants,
 ) -> Parts:
     tails, door, health = Tails(), Door(engine, outbound), Health(engine)
     readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read")
@@ -253,16 +282,23 @@ def _assemble(
     consuming = Consuming(machine, reader, freshness, tails, outbound)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
     engine.is_awaited = lambda: tails.is_awaited
+    statuses = Statuses(engine, machine, channels, config, str(client_address))
     services = (
         LogService(engine, router, producing, streams, consuming, timeout_s),
         TopicsService(engine, machine, router, reader, freshness, timeout_s),
-        ClusterService(engine, machine, router, channels, config, str(client_address)),
+        ClusterService(engine, router, statuses, config),
     )
     server.add_generic_rpc_handlers([service.handler(door) for service in services])
     health.add_to(server)
-    names = (log_service.NAME, topics_service.NAME, cluster_service.NAME, HEALTH_NAME)
+    names = (log_service.NAME, topics_service.NAME, CLUSTER_NAME, HEALTH_NAME)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-    return Parts(engine, server, channels, consuming, streams, health, door, readers)
+    web = None
+    if config.http is not None:
+        from quorumlog.node.web import Web  # here, since a node without it need not hold it in memory
+
+        serving = (engine, machine, statuses, door.calls, reader, tails, readers, certificates, grants)
+        web = Web(config, config.http, *serving)
+    return Parts(engine, server, channels, consuming, streams, health, statuses, door, readers, web)
 
 
 async def stop_requested(signals: tuple[int, ...]) -> None:

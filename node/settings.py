@@ -54,6 +54,13 @@ _TABLE = (
     Setting(
         "peer.advertised", parse_address, None, "where peers reach this node (default: its entry in peers)"
     ),
+    Setting(
+        "http.listen",
+        parse_address,
+        None,
+        "where probes, metrics and the status page are served over HTTP (default: nowhere)",
+    ),
+    Setting("http.advertised", parse_address, None, "where people and tools outside reach that"),
     Setting("raft.election_timeout_min", parse_duration, "400ms", "shortest silence before an election"),
     Setting("raft.election_timeout_max", parse_duration, "800ms", "longest silence before an election"),
     Setting("raft.heartbeat", parse_duration, "100ms", "how often a leader is heard at least"),

@@ -44,8 +44,10 @@ class Loaded:
     certificate: bytes
     key: bytes
     authority: bytes
+    expires_s: float  # of the certificate, since 1970
     accepting: ssl.SSLContext
     dialling: ssl.SSLContext
+    serving: ssl.SSLContext  # HTTP: as accepting, but whoever has no certificate may come without
 
 
 class Certificates:
@@ -94,6 +96,12 @@ class Certificates:
             raise BadIdentity(f"the certificate is not of a node: {identity}")
         return identity.name
 
+    # HTTP
+
+    def serving(self) -> ssl.SSLContext:
+        """Return what a new connection to the HTTP port uses."""
+        return self.current().serving
+
     # gRPC
 
     def server_credentials(self) -> grpc.ServerCredentials:
@@ -136,10 +144,12 @@ class Certificates:
         stamp = _stamp(self._files)
         certificate, key, authority = (path.read_bytes() for path in _paths(self._files))
         accepting, dialling = self._context(ssl.PROTOCOL_TLS_SERVER), self._context(ssl.PROTOCOL_TLS_CLIENT)
+        serving = self._context(ssl.PROTOCOL_TLS_SERVER)
+        serving.verify_mode = ssl.CERT_OPTIONAL
         if _stamp(self._files) != stamp:
             raise Unfit("they are being replaced at this moment")
-        self._check(certificate)
-        return Loaded(generation, certificate, key, authority, accepting, dialling)
+        expires_s = self._check(certificate)
+        return Loaded(generation, certificate, key, authority, expires_s, accepting, dialling, serving)
 
     def _context(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
@@ -149,8 +159,11 @@ class Certificates:
         context.load_verify_locations(self._files.authority)
         return context
 
-    def _check(self, pem: bytes) -> None:
-        """Raise Unfit where others would not believe this certificate: better now than at each connection."""
+    def _check(self, pem: bytes) -> float:
+        """Return when the certificate expires, in seconds since 1970.
+
+        Raises Unfit where others would not believe it: better now than at each connection.
+        """
         certificate = _parsed(pem)
         try:
             identity = identity_of(self._cluster, certificate)
@@ -164,6 +177,7 @@ class Certificates:
             raise Unfit(f"the certificate is valid from {begins} to {ends}, which is not now")
         level = logging.WARNING if ends - now < _WARN_BEFORE else logging.INFO
         logger.log(level, "the certificate of node %s is valid until %s", self._node_id, ends)
+        return ends.timestamp()
 
 
 def identity_of(cluster: str, certificate: x509.Certificate) -> Identity:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quorumlog.node.reasons import Reason, Refused
 from quorumlog.proto import entry_pb2
@@ -41,6 +41,15 @@ class Partition:
 
 
 @dataclass(slots=True)
+class Traffic:
+    """What went in and out of one topic here, since the node started. Not state: each node has its own."""
+
+    bytes_in: int = 0  # bodies applied, those that a start replays included
+    bytes_out: int = 0  # bodies given to readers
+    records_out: int = 0
+
+
+@dataclass(slots=True)
 class Topic:
     """One topic; only the state machine changes it."""
 
@@ -48,6 +57,7 @@ class Topic:
     name: str
     created_ms: int
     partitions: list[Partition]
+    traffic: Traffic = field(default_factory=Traffic, compare=False)
 
 
 class Topics:

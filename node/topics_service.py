@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
-from quorumlog.node.call import Call, Gate, parse, unary
+from quorumlog.node.call import Call, Gate, generic_handler, parse
 from quorumlog.node.commands import run_alone
 from quorumlog.node.consistency import Freshness
 from quorumlog.node.machine import LogMachine
@@ -42,13 +42,14 @@ class TopicsService:
 
     def handler(self, gate: Gate) -> grpc.GenericRpcHandler:
         """Return what the gRPC server calls."""
-        return grpc.method_handlers_generic_handler(
+        return generic_handler(
             NAME,
-            {
-                "CreateTopic": unary(self.create, gate),
-                "DeleteTopic": unary(self.delete, gate),
-                "DescribeTopic": unary(self.describe, gate),
-                "ListTopics": unary(self.list, gate),
+            gate,
+            unary={
+                "CreateTopic": self.create,
+                "DeleteTopic": self.delete,
+                "DescribeTopic": self.describe,
+                "ListTopics": self.list,
             },
         )
 

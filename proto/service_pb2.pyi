@@ -296,7 +296,7 @@ class StatusResponse(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., sync_policy: _Optional[_Union[_entry_pb2.SyncPolicy, str]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms", "members", "not_voting")
+    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms", "members", "not_voting", "http_address")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +318,7 @@ class NodeStatus(_message.Message):
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     NOT_VOTING_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     client_address: str
     peer_address: str
@@ -339,7 +340,8 @@ class NodeStatus(_message.Message):
     alarms: _containers.RepeatedScalarFieldContainer[str]
     members: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Member]
     not_voting: str
-    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., not_voting: _Optional[str] = ...) -> None: ...
+    http_address: str
+    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., not_voting: _Optional[str] = ..., http_address: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
     __slots__ = ("node_id", "connected", "state", "match_index", "lag", "refused")

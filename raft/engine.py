@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn
 from quorumlog.proto.checksum import Buffer
 from quorumlog.proto.entry_pb2 import Member
 from quorumlog.proto.peer_pb2 import Hello, PeerMessage
+from quorumlog.raft.durations import Durations
 from quorumlog.raft.errors import (
     EXIT_BUG,
     EXIT_DAMAGED,
@@ -119,6 +120,18 @@ class EngineStatus:
     segments: int
     alarms: Sequence[str]
     scrub: ScrubStatus
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCounters:
+    """What has happened since the node started."""
+
+    syncs: Durations  # of fdatasync
+    appends: Durations  # of entries that this node proposed: from its log to being applied
+    snapshots_sent: int  # begun
+    snapshots_installed: int
+    damage_met: int  # places that failed a check; may fall when the log begins anew
+    damaged_files: int  # fenced now
 
 
 _Change = Callable[[float, Callable[[Outcome], None]], None]
@@ -435,6 +448,11 @@ class Engine:
         return self.replica.core.commit_index
 
     @property
+    def known_commit_index(self) -> int:
+        """What is committed, as far as this node was ever told, whether it holds it or not."""
+        return max(self.commit_index, self.replica.follower.told_commit_index)
+
+    @property
     def applied_index(self) -> int:
         return self.replica.core.applied_index
 
@@ -505,6 +523,18 @@ class Engine:
             len(self.log.segments),
             sorted(self.alarms),
             self.replica.scrubber.status,
+        )
+
+    def counters(self) -> EngineCounters:
+        """What has been counted so far."""
+        replica = self.replica
+        return EngineCounters(
+            replica.sync_durations,
+            replica.append_durations,
+            replica.leader.snapshots.begun,
+            replica.snapshots.installs,
+            len(self.log.damage),
+            len(self.log.fenced),
         )
 
     # The transport's side (SessionListener) --------------------------------------------------

@@ -60,6 +60,7 @@ class Follower:
         self._is_awaited = is_awaited
         self._said_awaited = False  # in the newest answer
         self.required_policy: int = entry_pb2.SYNC_ALWAYS  # as the leader said last
+        self.told_commit_index = 0  # the highest that a leader named: this node may lack entries up to it
         self._claim: Claim | None = None
 
     def forget_claim(self) -> None:
@@ -73,6 +74,7 @@ class Follower:
         """Take an append of a term that is not older than ours. Raises BadFrame."""
         frames = _frames_of(message, attachment)
         self.required_policy = message.sync_policy
+        self.told_commit_index = max(self.told_commit_index, message.commit_index)
         verdict = admit(
             self._journal,
             self._core.commit_index,
@@ -102,6 +104,7 @@ class Follower:
 
     def on_append_amid_install(self, peer_id: str, term: int, message: AppendEntries) -> None:
         """The log is being replaced: hear the leader, take nothing."""
+        self.told_commit_index = max(self.told_commit_index, message.commit_index)
         self.hear_leader(peer_id, term)
         if message.round:
             self._reply(peer_id, AppendReply.ALIVE, 0, message.round)

@@ -64,7 +64,7 @@ class Leader:
         self._round = 0
         self._must_answer = False
         self._is_heartbeat = False
-        self._snapshots = SnapshotSender(core, journal.log, network, alarms)
+        self.snapshots = SnapshotSender(core, journal.log, network, alarms)
 
     def start(self, peer_ids: Iterable[str]) -> None:
         """The engine has just appended the no-op of a new leadership."""
@@ -182,7 +182,7 @@ class Leader:
             return
         progress.heard_at = self._clock()
         progress.voter = reply.voter
-        self._snapshots.on_reply(peer_id, progress, reply)
+        self.snapshots.on_reply(peer_id, progress, reply)
         self._deliver(peer_id, success=False, index=0)
 
     def on_durable(self) -> None:
@@ -243,7 +243,7 @@ class Leader:
 
     def _send_to(self, peer_id: str, progress: Progress, now: float) -> None:
         if progress.state is State.SNAPSHOT or progress.next < self._journal.first_index:
-            self._snapshots.send(peer_id, progress, heartbeat=self._is_heartbeat)
+            self.snapshots.send(peer_id, progress, heartbeat=self._is_heartbeat)
             return
         try:
             self._send_due(peer_id, progress, now)

@@ -28,6 +28,7 @@ from quorumlog.raft import core as engine_core
 from quorumlog.raft.alarms import Alarms
 from quorumlog.raft.changes import Changes
 from quorumlog.raft.core import Core
+from quorumlog.raft.durations import Durations
 from quorumlog.raft.election import Election
 from quorumlog.raft.errors import (
     EXIT_BUG,
@@ -141,6 +142,7 @@ class Replica:
         self.journal = Journal(log, hard_state, self.members)
         self.proposals = Proposals()
         self.alarms = Alarms(log)
+        self.append_durations = Durations()  # of own entries: from this log to being applied
         self.on_applied: list[Callable[[], None]] = []
         self.on_leadership: list[Callable[[Leadership], None]] = []
         self._network = network
@@ -254,6 +256,10 @@ class Replica:
     def is_leader(self) -> bool:
         """Does it lead, and has it applied its own no-op, so that it knows all that was acknowledged?"""
         return self.core.role == engine_core.LEADER and self.core.applied_index >= self.leader.no_op_index
+
+    @property
+    def sync_durations(self) -> Durations:
+        return self._syncer.durations
 
     @property
     def idle(self) -> bool:
@@ -376,7 +382,8 @@ class Replica:
             index = self.journal.last_index + 1
             term = self.core.term
             self.proposals.proposed(index, term, group, self._required_policy())
-            self.core.append(Draft(layout.KIND_COMMANDS, parts), partial(self._landed, index, term))
+            landed = partial(self._landed, index, term, self._clock())
+            self.core.append(Draft(layout.KIND_COMMANDS, parts), landed)
             assert self.journal.last_index == index
 
     def _entry_of(self, group: Sequence[Pending]) -> tuple[Buffer, ...]:
@@ -386,9 +393,12 @@ class Replica:
         bodies = [body for pending in group for body in pending.proposal.bodies]
         return tuple(entry_parts(self._entry_time_ms, level, fragments, bodies))
 
-    def _landed(self, index: int, term: int, results: Sequence[object] | None, reason: int) -> None:
+    def _landed(
+        self, index: int, term: int, began: float, results: Sequence[object] | None, reason: int
+    ) -> None:
         """The engine's callback for an entry that this node proposed."""
         if reason == engine_core.SUCCESS and results is not None:
+            self.append_durations.add(self._clock() - began)
             self.proposals.committed(index, term, results, self._required_policy())
         else:
             self.proposals.dropped(index, term)

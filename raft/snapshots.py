@@ -49,6 +49,7 @@ class SnapshotSender:
         self._log = log
         self._network = network
         self._alarms = alarms
+        self.begun = 0  # states that were begun to be sent, since the node started
 
     def send(self, peer_id: str, progress: Progress, *, heartbeat: bool) -> None:
         """Send what may be sent to a peer that lacks entries before the log's start."""
@@ -59,6 +60,7 @@ class SnapshotSender:
             if snapshot is None or snapshot.header.base != self._log.first_index:
                 snapshot = self._open()
                 logger.info("%s lacks entries before %d: sending the state", peer_id, snapshot.header.base)
+                self.begun += 1
                 progress.become_snapshot(snapshot)
                 self._send(peer_id, snapshot, 0, b"")
             elif heartbeat:
@@ -165,6 +167,7 @@ class SnapshotReceiver:
         self._incoming: Incoming | None = None
         self._installation: Installation | None = None
         self._waits_for_room = False  # to finish what was decided
+        self.installs = 0  # that are finished, since the node started
 
     @property
     def is_installing(self) -> bool:
@@ -257,6 +260,7 @@ class SnapshotReceiver:
         self._alarms.has_room()
         self._log.end_install(installation)
         self._installation = self._incoming = None
+        self.installs += 1
         base = incoming.header.base
         logger.warning("this log begins anew at entry %d", base)
         self._reply(incoming.leader_id, base, incoming.size, installed=True)

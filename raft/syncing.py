@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 from quorumlog.proto import entry_pb2
+from quorumlog.raft.durations import Durations
 from quorumlog.raft.interfaces import Worker
 from quorumlog.storage.errors import NoSpace
 from quorumlog.storage.log import Log, Ticket
@@ -42,6 +44,8 @@ class Syncer:
         self._fail = fail
         self._ticket: Ticket | None = None
         self._began = clock()
+        self._took_s = 0.0  # written by the worker, read when it is done
+        self.durations = Durations()  # of the syncs themselves, without the way to and from the worker
         self._mark_is_behind = False
         self._preparing = False
 
@@ -61,7 +65,7 @@ class Syncer:
         if self._ticket is None and self._is_due():
             self._began = self._clock()
             self._ticket = self._log.begin_sync()
-            self._worker.submit(self._ticket.run, self._done)
+            self._worker.submit(partial(self._run, self._ticket), self._done)
 
     def _is_due(self) -> bool:
         policy = self._policy()
@@ -72,11 +76,17 @@ class Syncer:
             return self._mark_is_behind and waited_s >= IDLE_S
         return policy == entry_pb2.SYNC_ALWAYS or waited_s >= INTERVAL_S
 
+    def _run(self, ticket: Ticket) -> None:
+        began = self._clock()
+        ticket.run()
+        self._took_s = self._clock() - began
+
     def _done(self, error: BaseException | None) -> None:
         ticket, self._ticket = self._ticket, None
         assert ticket is not None
         if error is not None:
             self._fail(error)
+        self.durations.add(self._took_s)
         before = self._log.durable_index
         self._mark_is_behind = self._log.finish_sync(ticket) > before
         self._prepare_next()

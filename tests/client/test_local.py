@@ -51,7 +51,7 @@ def test_ports_are_all_different() -> None:
 
 
 def test_a_node_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    node = LocalNode("n1", tmp_path, "nonsense", "nonsense")
+    node = LocalNode("n1", tmp_path, "nonsense", "nonsense", "nonsense")
     node.config.write_text("nonsense = 1\n")
     node.start()
     assert node._process is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 
 import docker
@@ -12,6 +13,8 @@ from quorumlog.client import Client
 from tests.cluster.load import Load, check_replica
 from tests.conftest import SHOWN_ON_FAILURE
 from tests.support.compose import NODES, ComposeCluster
+from tests.support.waiting import eventually
+from tests.support.web import fetch
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
@@ -67,6 +70,19 @@ def test_a_client_that_knows_one_published_port_writes_and_reads(nodes: ComposeC
     for name in NODES:
         values = nodes.replica(name).values("one-port", at_least_index=sent[-1].raft_index)
         assert values == [b"value-%d" % number for number in range(20)]
+
+
+def is_ready(address: str) -> bool:
+    return fetch(address, "/readyz").status == 200
+
+
+def test_the_status_page_is_published_on_loopback(nodes: ComposeCluster) -> None:
+    nodes.wait_for_leader()
+    for address in nodes.http_addresses.values():
+        eventually(partial(is_ready, address), f"{address} is ready")
+        named = {node["node_id"]: node["http_address"] for node in fetch(address, "/status").json["nodes"]}
+        published = {name: at.replace("127.0.0.1", "localhost") for name, at in nodes.http_addresses.items()}
+        assert named == published, "links that a browser outside can follow"
 
 
 def test_what_was_acknowledged_survives_the_death_of_the_leaders_container(nodes: ComposeCluster) -> None:

@@ -25,6 +25,7 @@ from quorumlog.node.producing import Producing
 from quorumlog.node.reading import Reader
 from quorumlog.node.results import CommandResult
 from quorumlog.node.routing import Router
+from quorumlog.node.status import Statuses
 from quorumlog.node.tails import Tails
 from quorumlog.node.topics_service import TopicsService
 from quorumlog.raft.engine import Engine, EngineConfig, Role
@@ -134,7 +135,8 @@ class Process:
         engine.is_awaited = lambda: self.tails.is_awaited
         self.log_service = LogService(engine, router, producing, self.streams, consuming, WRITE_TIMEOUT_S)
         config: Any = SimpleNamespace(limits=LIMITS)
-        self.cluster_service = ClusterService(engine, machine, router, channels, config, "")
+        statuses = Statuses(engine, machine, channels, config, "")
+        self.cluster_service = ClusterService(engine, router, statuses, config)
         self.topics_service = TopicsService(engine, machine, router, reader, freshness, WRITE_TIMEOUT_S)
         self.consuming = consuming
 

@@ -88,13 +88,18 @@ class ComposeCluster:
         self.project = f"quorumlog-test-{uuid.uuid4().hex[:8]}"
         self._engine = engine
         self._command = [*command, "-p", self.project, "-f", str(DEPLOY / "compose.yaml")]
-        ports = dict(zip(NODES, free_ports(len(NODES)), strict=True))
+        chosen = free_ports(2 * len(NODES))
+        ports = dict(zip(NODES, chosen[: len(NODES)], strict=True))
+        http_ports = dict(zip(NODES, chosen[len(NODES) :], strict=True))
         self._variables = {f"QUORUMLOG_PORT_{node_id.upper()}": str(port) for node_id, port in ports.items()}
+        for node_id, port in http_ports.items():
+            self._variables[f"QUORUMLOG_HTTP_PORT_{node_id.upper()}"] = str(port)
         self._variables["QUORUMLOG_IMAGE"] = image
         self._variables.update(variables or {})
         for file in overrides:
             self._command += ["-f", str(file)]
         self.addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in ports.items()}
+        self.http_addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in http_ports.items()}
         self._observer = Observer(self.addresses)
 
     def __enter__(self) -> ComposeCluster:

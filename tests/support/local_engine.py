@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from quorumlog.proto.entry import entry_parts
 from quorumlog.proto.entry_pb2 import Member
-from quorumlog.raft.engine import EngineStatus, PeerState, Role
+from quorumlog.raft.durations import Durations
+from quorumlog.raft.engine import EngineCounters, EngineStatus, PeerState, Role
 from quorumlog.raft.errors import (
     MembershipRefused,
     NotConfirmed,
@@ -60,6 +61,7 @@ class LocalEngine:
         self.on_voting: list[Callable[[], None]] = []
         self.why_not_voting: str | None = None
         self.members: dict[str, Member] = {node_id: Member(node_id=node_id, peer_address="127.0.0.1:1")}
+        self.told_commit_index = 0  # what a leader is said to have committed
         self.unconfirmed = 0  # so many linearizable reads find no majority
         self.reads_asked = 0
         self.learners_stay = False  # what is added does not catch up
@@ -244,6 +246,11 @@ class LocalEngine:
         return self.applied_index
 
     @property
+    def known_commit_index(self) -> int:
+        """See Engine."""
+        return max(self.commit_index, self.told_commit_index)
+
+    @property
     def leader_client_address(self) -> str | None:
         """See Engine."""
         return self.leader_address
@@ -266,6 +273,11 @@ class LocalEngine:
             sorted(self.alarms),
             ScrubStatus(0, 0, 0, 0),
         )
+
+    def counters(self) -> EngineCounters:
+        """See Engine."""
+        damage, fenced = len(self.log.damage), len(self.log.fenced)
+        return EngineCounters(Durations(), Durations(), 0, 0, damage, fenced)
 
     # Inside -------------------------------------------------------------------------------------
 
