@@ -26,6 +26,7 @@ from bench.table import number, table
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 WORK = Path("var")  # on the disk of the checkout: a temporary one may be memory
 LEAST_REPEATS = 5
+STOPPED = 130
 
 
 async def measure(cases: Sequence[Case], run: Run, kept: Kept) -> list[str]:
@@ -48,7 +49,11 @@ async def measure(cases: Sequence[Case], run: Run, kept: Kept) -> list[str]:
 
 
 async def bench(arguments: argparse.Namespace, directory: Path) -> int:
-    """Run the cases below `directory`; return the exit code."""
+    """Run the cases below `directory`; return the exit code. A signal ends nodes and peers, too."""
+    this = asyncio.current_task()
+    assert this is not None
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(stop, this.cancel)
     machines = await limits.measured(directory)
     run = Run(directory, machines, arguments.repeats, arguments.peers)
     shown = {name: round(value, 3) for name, value in dataclasses.asdict(machines).items()}
@@ -84,13 +89,14 @@ def main() -> int:
     if not known or set(arguments.peers) - set(PEERS):
         every = ", ".join(name for case in CASES for name in case.names)
         parser.error(f"expected cases of {every} and peers of {', '.join(PEERS)}")
-    # A stop from outside ends the nodes and peers too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments.directory.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=arguments.directory, prefix="bench-", ignore_cleanup_errors=True
     ) as directory:
-        return uvloop.run(bench(arguments, Path(directory)))
+        try:
+            return uvloop.run(bench(arguments, Path(directory)))
+        except asyncio.CancelledError:
+            return STOPPED
 
 
 if __name__ == "__main__":

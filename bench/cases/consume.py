@@ -24,7 +24,7 @@ _NATS_RECORDS = 20_000
 _NATS_FETCH = 500
 _SIZE = 100
 _PER_S = 200.0
-_SECONDS = 3.0
+_SECONDS = 2.0
 
 
 async def from_start(run: Run) -> Sequence[Result]:

@@ -16,7 +16,7 @@ _PEERS = ("etcd", "nats")
 _COUNT = 300
 _AT_ONCE = 64
 _PER_S = 100.0  # well below what each side can do one at a time
-_SECONDS = 3.0
+_SECONDS = 2.0
 
 
 @asynccontextmanager
