@@ -89,9 +89,7 @@ async def _fill(sides: Sides) -> None:
         assert isinstance(side, NatsCluster)
         subject = await side.target()
         async with connected(await side.addresses()) as stream:
-            futures = [
-                await stream.publish_async(subject, bytes(_SIZE), wait_stall=30) for _ in range(_NATS_RECORDS)
-            ]
+            futures = [await stream.publish_async(subject, bytes(_SIZE)) for _ in range(_NATS_RECORDS)]
             await asyncio.gather(*futures)
 
 

@@ -104,6 +104,6 @@ async def _published(side: NatsCluster, values: Sequence[bytes]) -> Sample:
         began = time.perf_counter()
         while len(futures) < _NATS_RECORDS and time.perf_counter() < began + _NATS_S:
             payload = values[len(futures) % len(values)]
-            futures.append(await stream.publish_async(side.stream, payload, wait_stall=30))
+            futures.append(await stream.publish_async(side.stream, payload))
         await asyncio.gather(*futures)
         return Sample(len(futures) / (time.perf_counter() - began))
