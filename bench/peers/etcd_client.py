@@ -51,20 +51,21 @@ class EtcdClient:
 
     async def put(self, key: bytes, value: bytes, timeout_s: float = 30.0) -> None:
         """Return when a majority has it. Raises grpc.aio.AioRpcError."""
-        await self._put(_bytes_field(1, key) + _bytes_field(2, value), timeout=timeout_s)
+        await self._put(bytes_field(1, key) + bytes_field(2, value), timeout=timeout_s)
 
     async def status(self, timeout_s: float = 1.0) -> Status:
         """Raises grpc.aio.AioRpcError."""
-        fields = dict(_fields(await self._status(b"", timeout=timeout_s)))
-        header = dict(_fields(fields[1]))
-        return Status(header.get(2, 0), fields.get(4, 0), fields.get(5, 0))
+        answer = dict(fields(await self._status(b"", timeout=timeout_s)))
+        header = dict(fields(answer[1]))
+        return Status(header.get(2, 0), answer.get(4, 0), answer.get(5, 0))
 
     async def move_leader(self, target: int, timeout_s: float = 10.0) -> None:
         """To be asked of the leader. Raises grpc.aio.AioRpcError."""
-        await self._move_leader(_varint(1 << 3) + _varint(target), timeout=timeout_s)
+        await self._move_leader(varint(1 << 3) + varint(target), timeout=timeout_s)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Return seven bits in each byte, the lowest first."""
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
@@ -73,15 +74,16 @@ def _varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _bytes_field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+def bytes_field(number: int, value: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Yield (number, value) of varint and length-delimited fields; there are no others here."""
     position = 0
 
-    def varint() -> int:
+    def number() -> int:
         nonlocal position
         value = shift = 0
         while True:
@@ -93,11 +95,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
                 return value
 
     while position < len(message):
-        tag = varint()
+        tag = number()
         if tag & 7 == 0:
-            yield tag >> 3, varint()
+            yield tag >> 3, number()
         else:
             assert tag & 7 == 2, f"field {tag >> 3} has wire type {tag & 7}"
-            size = varint()
+            size = number()
             yield tag >> 3, message[position : position + size]
             position += size
