@@ -66,6 +66,7 @@ class Result:
             "limit": None if self.limit is None else _short(self.limit.value),
             "limit_ratio": None if self.limit is None else _short(self.ratio_to(self.limit.value)),
             "limit_is": None if self.limit is None else self.limit.what,
+            "values": [_short(value) for value in self.ours.values],
             "peers": {name: _side(series) for name, series in self.peers.items()},
             "figures": {**_medians(self.ours), **_shortened(self.figures)},
             "conditions": self.conditions,
