@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeAlias, cast
 
@@ -374,10 +375,7 @@ class AsyncConsumer(Generic[K, V]):
         while len(taken) < max_records:
             before = len(taken)
             try:
-                for record in self._records:
-                    taken.append(record)
-                    if len(taken) == max_records:
-                        break
+                taken.extend(islice(self._records, max_records - before))
             except DeserializationFailed as error:
                 if not taken:
                     raise
