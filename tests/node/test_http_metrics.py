@@ -138,6 +138,13 @@ async def test_series_are_bounded(web: LocalNode, monkeypatch: pytest.MonkeyPatc
     assert (now.value("quorumlog_topics"), now.value("quorumlog_partitions")) == (4, 15)
 
 
+async def test_many_series_are_one_metric(web: LocalNode) -> None:
+    await web.create("orders", 1000)
+    now = await scrape(web)
+    (family,) = [each for each in now.families if each.name == "quorumlog_log_end_offset"]
+    assert [sample.labels["partition"] for sample in family.samples] == [str(n) for n in range(1000)]
+
+
 async def test_a_deleted_topic_has_no_series(web: LocalNode) -> None:
     await web.create("orders")
     await web.topics.DeleteTopic(service_pb2.DeleteTopicRequest(name="orders"), timeout=TIMEOUT_S)
