@@ -93,3 +93,9 @@ def tell(on_delivery: OnDelivery, batch: PendingBatch, positions: Iterable[int])
             on_delivery(batch.error, result.record(position if batch.result else 0))
         except Exception:
             log.exception("on_delivery failed for a record of %s/%s", batch.topic, batch.partition)
+
+
+def tell_of_one(on_delivery: OnDelivery, batch: PendingBatch, position: int) -> None:
+    """Call back for one record when its batch is done."""
+    # Not where records are taken: a lambda there would make cells of its variables for every record.
+    batch.on_done.append(lambda: tell(on_delivery, batch, (position,)))

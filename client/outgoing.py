@@ -46,6 +46,6 @@ def preparation(
     inject: Inject | None,
 ) -> Prepare | None:
     """Return what has to be done to each record; None, where nothing has: the fast path."""
-    if key_serializer is None and value_serializer is None and inject is None:
-        return None
+    if key_serializer is None and value_serializer is None:
+        return None if inject is None else lambda value, key, headers: (value, key, inject(headers))
     return Preparation(key_serializer, value_serializer, inject)

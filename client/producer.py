@@ -16,7 +16,7 @@ from quorumlog.client import errors
 from quorumlog.client.batches import BatchMetadata, Headers, PendingBatch, RecordMetadata
 from quorumlog.client.connection import NO_FORWARD, Connection, being_cancelled, lost
 from quorumlog.client.core import ProducerCore, ProducerOptions
-from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery, ended, tell
+from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery, ended, tell, tell_of_one
 from quorumlog.client.endpoints import Target
 from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.outgoing import HeadersArgument, ProducerRecord, preparation
@@ -109,26 +109,30 @@ class AsyncProducer(Generic[K, V]):
         asks for is raised by flush() and close(). `on_delivery` is called
         with (error, metadata), one of which says how it went: see client.producer().
         """
-        content: Any = value  # bytes from here on, as what is below checks
-        key_content: Any = key
         if self._prepare is not None:
-            content, key_content, headers = self._prepare(value, key, headers)
-        _check_bytes("value", content)
-        _check_bytes("key", key_content)
+            value, key, headers = self._prepare(value, key, headers)
+        _check_bytes("value", value)
+        _check_bytes("key", key)
         checked_headers = _headers(headers)
         try:
             await self._enter()
-            chosen = await self._partition(topic, key_content, partition)
+            chosen = await self._partition(topic, key, partition)  # type: ignore[arg-type] # bytes by now
             stamp = _now_ms() if timestamp_ms is None else timestamp_ms
             batch, position = self._core.add(
-                topic, chosen, content, key_content, checked_headers, stamp, time.monotonic()
+                topic,
+                chosen,
+                value,  # type: ignore[arg-type]
+                key,  # type: ignore[arg-type]
+                checked_headers,
+                stamp,
+                time.monotonic(),
             )
         finally:
             self._give_room()
         if position == 0:
             self._batch_opened(topic, batch)
         if on_delivery is not None:
-            batch.on_done.append(lambda: tell(on_delivery, batch, (position,)))
+            tell_of_one(on_delivery, batch, position)
         self._wake.set()
         return Delivery(batch, position)
 

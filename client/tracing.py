@@ -25,15 +25,18 @@ def trace_injector() -> Inject | None:
     if found is None:
         return None
     propagator = import_module("opentelemetry.trace.propagation.tracecontext").TraceContextTextMapPropagator()
-    return _Injector(propagator).headers
+    return _Injector(propagator, import_module("opentelemetry.context").get_current).headers
 
 
 class _Injector:
-    def __init__(self, propagator: Any) -> None:
+    def __init__(self, propagator: Any, current_context: Callable[[], Mapping[str, object]]) -> None:
         self._propagator = propagator
+        self._current_context = current_context
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers with the trace, or as they are."""
+        if not self._current_context():  # nothing is active: the quick way out of most programs
+            return headers
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
         if not carrier:
