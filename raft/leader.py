@@ -24,9 +24,9 @@ from quorumlog.storage.errors import Damaged
 
 logger = logging.getLogger(__name__)
 
-# A new commit index waits for an entry to travel with: callers are answered before peers are told, and at a
-# busy time it costs no message of its own. The second is for peers where nobody waits for it.
-PUSH_S: Final = 0.001
+# A new commit index travels with the next entry: at a busy time that is in the same tick. Else it goes out
+# alone, right after the callers are answered; where nobody waits for it, later, since an entry may come.
+PUSH_S: Final = 0.0
 LAZY_PUSH_S: Final = 0.01
 
 
