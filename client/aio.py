@@ -21,7 +21,7 @@ from quorumlog.client.consumer import (
     Token,
     consistency_of,
 )
-from quorumlog.client.core import KIB, MIB, ProducerOptions
+from quorumlog.client.core import MIB, ProducerOptions
 from quorumlog.client.deliveries import OnDelivery
 from quorumlog.client.describe import (
     ClusterStatus,
@@ -151,7 +151,7 @@ class AsyncClient:
         self,
         *,
         delivery_timeout_ms: int = 120_000,
-        max_batch_size: int = 256 * KIB,
+        max_batch_size: int = MIB,
         buffer_memory: int = 32 * MIB,
         compression_type: str | None = None,
         enable_idempotence: bool = True,

@@ -296,9 +296,12 @@ class AsyncProducer(Generic[K, V]):
                 await self._write_all()
             except QuorumlogError as error:  # only OpenProducer's: the reader deals with a stream's
                 log.debug("producer: %s", error)
-                self._core.on_failure(error, time.monotonic())
+                now_s = time.monotonic()
+                self._core.on_failure(error, now_s)
                 if not error.retriable:
                     self._core.fail_all(error)
+                elif self._core.not_before_s <= now_s:  # no pause, whose end would wake us
+                    self._wake.set()
                 self._arm()
 
     async def _write_all(self) -> None:

@@ -15,7 +15,7 @@ from quorumlog.client.aio import AsyncClient
 from quorumlog.client.batches import BatchMetadata, RecordMetadata
 from quorumlog.client.comparing import Comparison, SegmentSum
 from quorumlog.client.consumer import AsyncConsumer, Consistency, End, Token
-from quorumlog.client.core import KIB, MIB
+from quorumlog.client.core import MIB
 from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery
 from quorumlog.client.describe import ClusterStatus, Member, StopCheck, SyncPolicy, Topic
 from quorumlog.client.endpoints import Route
@@ -418,7 +418,7 @@ class Client:
         self,
         *,
         delivery_timeout_ms: int = 120_000,
-        max_batch_size: int = 256 * KIB,
+        max_batch_size: int = MIB,
         buffer_memory: int = 32 * MIB,
         compression_type: str | None = None,
         enable_idempotence: bool = True,

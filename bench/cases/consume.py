@@ -45,7 +45,7 @@ async def from_start(run: Run) -> Sequence[Result]:
             machine.drop_cached(follower.data)
             return await _records(sides.ours, topic, follower)
 
-        what = f"100 B, batches of 256 KiB, one consumer, {_RECORDS:,} per repeat"
+        what = f"100 B, batches of 1 MiB, one consumer, {_RECORDS:,} per repeat"
         results = [_throughput(run, "consume-follower", await run.alternate(sides, once), sides, what)]
         alone = Sides(sides.ours)
         batches = await run.repeat(lambda: _batches(sides.ours, topic, follower))

@@ -22,7 +22,7 @@ async def nodes(run: Run) -> Sequence[Result]:
         async with run.ours(count) as ours, ours.client.producer() as producer:
             topic = await ours.target()
             series = {ours.name: await run.repeat(partial(_once, producer, topic))}
-            what = "100 B, batches of 256 KiB, pipelined from one client"
+            what = "100 B, batches of 1 MiB, pipelined from one client"
             name = f"growth-nodes-{count}"
             limit = run.limits.records(100)
             results.append(run.result(name, "records/s", "higher", series, Sides(ours), what, limit=limit))
@@ -43,7 +43,7 @@ async def partitions(run: Run) -> Sequence[Result]:
                 "higher",
                 {ours.name: series[str(count)]},
                 Sides(ours),
-                f"100 B, batches of 256 KiB over {count} partitions in turn, pipelined from one client",
+                f"100 B, batches of 1 MiB over {count} partitions in turn, pipelined from one client",
                 limit=limit,
             )
             for count in topics

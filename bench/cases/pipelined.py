@@ -78,7 +78,7 @@ async def _pipelined(run: Run, case: str, size: int, count: int, codec: str | No
         series = await run.alternate(sides, once)
         content = "text of which a codec makes less" if codec else "random bytes"
         what = (
-            f"{size} B ({content}), batches of 256 KiB, codec {codec or 'none'}, one client process, "
+            f"{size} B ({content}), batches of 1 MiB, codec {codec or 'none'}, one client process, "
             f"pipelined, {count:,} per repeat; CPU in seconds per million records"
         )
         limit = run.limits.records(size)

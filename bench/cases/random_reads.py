@@ -20,7 +20,7 @@ from quorumlog.proto import service_pb2
 _SMALL = 100_000
 _LARGE = 10_000_000
 _READS = 400
-_BATCH_BYTES = 64 * 1024  # a read gives a whole batch: full ones would measure the copying of 256 KiB
+_BATCH_BYTES = 64 * 1024  # a read gives a whole batch: full ones would measure the copying of 1 MiB
 _AT_A_TIME = 10_000
 
 

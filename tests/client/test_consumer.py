@@ -198,7 +198,7 @@ async def test_seeking_goes_back_and_forth(cluster: FakeCluster) -> None:
 
 async def test_a_slow_consumer_buffers_only_so_much(cluster: FakeCluster) -> None:
     async with AsyncClient(addresses(cluster)) as client:
-        async with client.producer() as producer:
+        async with client.producer(max_batch_size=100_000) as producer:
             await producer.send_many("one", [b"x" * 10_000] * 300)
         for node in cluster.nodes.values():
             node.fetch_limit = 100_000

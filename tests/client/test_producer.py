@@ -53,6 +53,23 @@ async def test_records_sent_together_share_a_request(cluster: FakeCluster) -> No
         assert all_requests(cluster) - before <= 3
 
 
+async def test_a_leader_that_was_named_in_vain_is_asked_again(cluster: FakeCluster) -> None:
+    """No pause is made where the leader is known; and nothing but its end woke the producer."""
+    for node in cluster.nodes.values():
+        node.opens_nothing = True
+    async with (
+        AsyncClient(addresses(cluster), attempt_timeout_ms=200) as client,
+        client.producer() as producer,
+    ):
+        delivery = await producer.submit("one", b"value")
+        while not producer._core._failures:  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0.01)
+        for node in cluster.nodes.values():
+            node.opens_nothing = False
+        async with asyncio.timeout(60):
+            assert (await delivery).offset == 0
+
+
 async def test_a_sender_that_comes_late_does_not_pass_those_who_wait(cluster: FakeCluster) -> None:
     async with AsyncClient(addresses(cluster)) as client, client.producer() as producer:
         # All of these wait to be told how many partitions there are; they go on one after the other.

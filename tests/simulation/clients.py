@@ -54,6 +54,7 @@ class Client:
 
     def bad(self, target: Target, error: QuorumlogError) -> None:
         """As client.connection does."""
+        self.cluster.trace(f"{self.name}: at {target.address}: {error.message}")
         if isinstance(error, errors.NotLeader):
             self.endpoints.succeeded(target.address)
             if error.leader_address:
@@ -164,6 +165,8 @@ class Producer(Client):
                 await self._write_all()
             except QuorumlogError as error:
                 self.core.on_failure(error, self.now)
+                if self.core.not_before_s <= self.now:
+                    self._wake.set()
 
     async def _awaken(self) -> None:
         wait_s = min(self.core.next_event_s(self.now), self._overdue_s()) - self.now

@@ -192,6 +192,7 @@ class FakeNode:
         self.requests = 0  # produce requests that arrived
         self.fetch_limit = 1 << 20
         self.stalled = False  # answers nothing at all
+        self.opens_nothing = False  # says to who opens a producer that the leader does that
         self.status_delay_s = 0.0  # how far away it is
         self.statuses = 0  # how often it was asked for its status
         self.replays = False  # was just started again: it knows topics only where a leader confirms it
@@ -328,6 +329,8 @@ class _Log(service_pb2_grpc.LogServicer):
             await asyncio.Event().wait()
         try:
             self._node.check_leader(context)
+            if self._node.opens_nothing:
+                raise self._node.not_leader()
         except Refused as refused:
             await _abort(context, refused)
         self._cluster.raft_index += 1
