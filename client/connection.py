@@ -19,7 +19,7 @@ from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
 from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.options import check_numbers
 from quorumlog.client.reaching import reach
-from quorumlog.client.retries import Backoff, Retry, may_be_applied
+from quorumlog.client.retries import Backoff, Retry, was_silent
 from quorumlog.client.tls import Tls
 from quorumlog.client.translate import CLOSED_BY_IT, from_rpc, leader_of
 from quorumlog.proto import service_pb2
@@ -167,8 +167,7 @@ class Connection:
         elif error.answered and not isinstance(error, _ASK_ANOTHER):
             self.endpoints.succeeded(target.address)
         else:
-            refused = not may_be_applied(error)
-            self.endpoints.failed(target.address, time.monotonic(), refused=refused)
+            self.endpoints.failed(target.address, time.monotonic(), silent=was_silent(error))
 
     def saw(self, raft_index: int) -> None:
         """Remember the newest write of this client."""

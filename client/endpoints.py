@@ -14,7 +14,7 @@ Route: TypeAlias = Literal["leader", "any"]
 DEFAULT_PORT = 9650
 MAX_ENDPOINTS = 64  # bounds what answers can make us remember; the largest clusters have 7 members
 
-# A follower may name a leader that has just died for about an election timeout (0.8 s by default).
+# A follower may name a leader that has just fallen silent for about an election timeout (0.8 s by default).
 STALE_HINT_S = 3.0
 
 
@@ -46,7 +46,7 @@ class Endpoint:
     not_before_s: float = 0.0  # others come first until then
     failed_s: float = float("-inf")  # when it last failed
     reached: bool = False  # ever
-    refused: bool = False  # the last failure was a refusal, which costs no time: asking again is cheap
+    silent: bool = False  # when it last failed it was waited for in vain: asking again may cost as much time
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Endpoints:
 
     - There is always at least one endpoint; what the user gave is never dropped.
     - An endpoint that failed comes last until its pause is over.
+    - A leader that fell silent is not asked again while whoever names it may not know that yet.
     - A leader that cannot be reached from here (it advertises an address of another network) is not
       insisted on: any reachable node forwards.
     """
@@ -110,14 +111,14 @@ class Endpoints:
             endpoint.not_before_s = 0.0
             endpoint.reached = True
 
-    def failed(self, address: str, now_s: float, *, refused: bool = False) -> None:
-        """Take note that this one did not answer, or that it could not be reached at all (`refused`)."""
+    def failed(self, address: str, now_s: float, *, silent: bool = False) -> None:
+        """Take note that this one did not answer, because nothing came (`silent`) or as was seen at once."""
         endpoint = self._table.get(address)
         if endpoint is None:
             return
         endpoint.failures += 1
         endpoint.failed_s = now_s
-        endpoint.refused = refused
+        endpoint.silent = silent
         endpoint.not_before_s = now_s + self.backoff.pause_s(endpoint.failures, self.random)
         if self.leader == address and endpoint.reached:
             self.leader = None  # it has probably died; an unreached one stays named: see for_write
@@ -134,7 +135,7 @@ class Endpoints:
             return Target(leader.address, no_forward=True)
         if not leader.reached:  # named by others, but not to be reached from here
             return Target(self._in_order(now_s, self._turn, avoid=leader).address, no_forward=False)
-        if leader.refused and now_s >= leader.not_before_s:  # it may have been started again, and elected
+        if not leader.silent and now_s >= leader.not_before_s:  # it may be back, and elected
             return Target(leader.address, no_forward=True)
         hint_is_fresh = now_s - leader.failed_s < STALE_HINT_S
         return Target(self._in_order(now_s, self._turn, avoid=leader).address, no_forward=hint_is_fresh)

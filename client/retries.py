@@ -93,6 +93,16 @@ def may_be_applied(error: QuorumlogError) -> bool:
     return error.outcome_unknown or type(error) is errors.Unavailable or type(error) is QuorumlogError
 
 
+def was_silent(error: QuorumlogError) -> bool:
+    """Say whether a node was waited for in vain, so that asking it again may cost as much time.
+
+    A connection that is refused, reset or closed shows at once, and a node that was started again answers.
+    """
+    if isinstance(error, errors.ConnectionFailed):
+        return not all(attempt.cause.startswith(_SEEN_AT_ONCE) for attempt in error.attempts)
+    return isinstance(error, errors.OutcomeUnknown)
+
+
 _NEVER_SENT = (
     "connection refused",
     "the name does not resolve",
@@ -102,6 +112,7 @@ _NEVER_SENT = (
     "not a gRPC server",
     "it takes connections and says nothing",
 )
+_SEEN_AT_ONCE = (*_NEVER_SENT, "connection closed by the other side", "connection reset")
 
 
 def unique(attempts: list[Attempt]) -> tuple[Attempt, ...]:

@@ -41,6 +41,8 @@ SILENCE_S: Final = 3.0
 KEEPALIVE_S: Final = 1.0
 BACK_OFF_S_MIN: Final = 0.02
 BACK_OFF_S_MAX: Final = 1.0
+# Where nobody listens: the node is most likely being started again, and the next election may need it.
+ABSENT_BACK_OFF_S_MAX: Final = 0.1
 PATIENCE_S: Final = 2.0  # how long the node with the higher id waits to be dialled
 CONNECT_TIMEOUT_S: Final = 2.0
 MAX_STRANGERS: Final = 64  # connections that have not said Hello yet
@@ -402,6 +404,7 @@ class Transport:
             if not self._goes_first(peer_id) and peer_id not in self._sessions:
                 await asyncio.sleep(PATIENCE_S)
             started = self.loop.time()
+            longest = BACK_OFF_S_MAX
             address = self._peers[peer_id]
             host, _, port = address.rpartition(":")
             try:
@@ -411,9 +414,11 @@ class Transport:
                 )
                 await connection.closed.wait()
             except (TimeoutError, OSError) as error:
+                if not isinstance(error, ssl.SSLError):  # somebody who does not fit will not fit in a moment
+                    longest = ABSENT_BACK_OFF_S_MAX
                 logger.debug("no connection to %s at %s: %s", peer_id, address, error)
             lasted = self.loop.time() - started
-            back_off = BACK_OFF_S_MIN if lasted > BACK_OFF_S_MAX else min(2 * back_off, BACK_OFF_S_MAX)
+            back_off = BACK_OFF_S_MIN if lasted > BACK_OFF_S_MAX else min(2 * back_off, longest)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
 
     async def _dial(self, peer_id: str, host: str, port: int) -> Connection:

@@ -78,7 +78,7 @@ def test_a_leader_that_has_died_is_searched_for() -> None:
 def test_a_stale_name_of_a_dead_leader_is_not_followed_but_in_the_end_left_to_forwarding() -> None:
     table = endpoints("a:1", "b:1", "c:1")
     table.succeeded("a:1")
-    table.failed("a:1", now_s=0)
+    table.failed("a:1", now_s=0, silent=True)
     table.leads("a:1")
     target = table.for_write(0.001, "leader")
     assert target.no_forward
@@ -86,10 +86,10 @@ def test_a_stale_name_of_a_dead_leader_is_not_followed_but_in_the_end_left_to_fo
     assert not table.for_write(STALE_HINT_S + 0.1, "leader").no_forward
 
 
-def test_a_named_leader_that_refused_is_asked_again_when_its_pause_is_over() -> None:
+def test_a_named_leader_that_failed_at_once_is_asked_again_when_its_pause_is_over() -> None:
     table = endpoints("a:1", "b:1", "c:1")
     table.succeeded("a:1")
-    table.failed("a:1", now_s=0, refused=True)
+    table.failed("a:1", now_s=0)
     table.leads("a:1")  # it was started again and elected
     assert table.for_write(0.001, "leader").address != "a:1"
     assert table.for_write(0.5, "leader") == Target("a:1", no_forward=True)
@@ -98,7 +98,7 @@ def test_a_named_leader_that_refused_is_asked_again_when_its_pause_is_over() -> 
 def test_a_named_leader_that_was_silent_is_not_asked_again_while_the_hint_may_be_stale() -> None:
     table = endpoints("a:1", "b:1", "c:1")
     table.succeeded("a:1")
-    table.failed("a:1", now_s=0)
+    table.failed("a:1", now_s=0, silent=True)
     table.leads("a:1")  # to wait for its silence again would cost seconds
     assert table.for_write(0.5, "leader").address != "a:1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quorumlog.client import errors
 from quorumlog.client.errors import Attempt
-from quorumlog.client.retries import Backoff, Retry, may_be_applied, unique
+from quorumlog.client.retries import Backoff, Retry, may_be_applied, unique, was_silent
 
 
 def refused() -> errors.ConnectionFailed:
@@ -72,6 +72,15 @@ def test_only_a_lost_connection_or_an_unknown_outcome_may_have_been_applied() ->
     assert not may_be_applied(refused())
     assert not may_be_applied(errors.Busy("full"))
     assert not may_be_applied(errors.Dropped("dropped"))
+
+
+def test_a_connection_that_ends_is_no_silence() -> None:
+    reset, late = "connection reset", "connecting took too long"
+    assert not was_silent(refused())
+    assert not was_silent(errors.ConnectionFailed(reset, attempts=[Attempt("a:1", reset)]))
+    assert not was_silent(errors.Unavailable("the node ended the stream"))
+    assert was_silent(errors.OutcomeUnknown("no answer within 5000 ms"))
+    assert was_silent(errors.ConnectionFailed(late, attempts=[Attempt("a:1", late)]))
 
 
 def test_attempts_are_kept_in_the_order_in_which_they_last_happened() -> None:

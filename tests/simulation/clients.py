@@ -16,7 +16,7 @@ from quorumlog.client.core import ProducerCore, ProducerOptions
 from quorumlog.client.cursor import Cursor
 from quorumlog.client.endpoints import Endpoints, Target
 from quorumlog.client.errors import Attempt, QuorumlogError
-from quorumlog.client.retries import Backoff, may_be_applied
+from quorumlog.client.retries import Backoff, was_silent
 from quorumlog.proto import service_pb2
 from tests.simulation.api import OpenCall
 from tests.simulation.loop import SimulatedLoop
@@ -66,7 +66,7 @@ class Client:
         elif error.answered and not isinstance(error, ask_another):
             self.endpoints.succeeded(target.address)
         else:
-            self.endpoints.failed(target.address, self.now, refused=not may_be_applied(error))
+            self.endpoints.failed(target.address, self.now, silent=was_silent(error))
 
     async def call(self, method: str, raw: bytes, timeout_s: float, *, write: bool) -> bytes:
         """Call until somebody answers well. Raises what can never work, or the last error after the time."""

@@ -212,7 +212,7 @@ def _repeats_are_appended() -> Sequence[Patch]:
 CORRECTIONS: Final[Sequence[Correction]] = (
     Correction("admission", "1", "partitions", 20, _truncating_admission),
     Correction("commit-clamp", "2", "partitions", 20, _unclamped_commit),
-    Correction("acks-wait-for-the-disk", "3", "power-all", 30, _acks_before_durable),
+    Correction("acks-wait-for-the-disk", "3", "power-all", 60, _acks_before_durable),
     Correction("the-leader-waits-for-its-own-disk", "3", "lone-copies", 30, _leader_counts_itself_early),
     Correction("recovered-tails-are-proved", "3", "lone-copies", 100, _recovered_tail_is_believed),
     Correction("votes-are-durable", "3", "power", 10, _votes_are_forgotten),

@@ -236,3 +236,51 @@ def test_a_node_that_hears_nobody_does_not_disturb_the_others_when_it_is_back() 
     assert play.cluster.leader is play.leader
     assert play.leader.engine.term == away.engine.term == term
     play.end()
+
+
+def test_a_node_that_is_back_is_elected_with_when_the_leader_dies_next() -> None:
+    """Kills in quick succession: those that are left must have found each other again."""
+    assert max(_elects_after_s(seed) for seed in range(8)) < 0.5
+
+
+def _elects_after_s(seed: int) -> float:
+    """Kill the leader as soon as it has a follower back; return how long the next election takes."""
+    play = Play(seed=seed)
+    play.send()
+    dialling, away = sorted(play.others(play.leader), key=lambda node: node.name)
+    away.kill()
+    play.cluster.run(3.0)  # it was dialled in vain, more and more rarely
+    away.start()
+    play.cluster.run_until(lambda: away.running and away.engine.leader_id == play.leader.name)
+    play.leader.kill()
+    began = play.cluster.events.now
+    play.cluster.run_until(lambda: play.cluster.leader in (dialling, away))
+    elected = play.cluster.events.now
+    play.end()
+    play.cluster.close()
+    return elected - began
+
+
+def test_a_leader_that_was_killed_and_leads_again_is_written_to_without_delay() -> None:
+    """What it was a moment ago does not count against what the others say of it now."""
+    assert max(_writes_after_s(seed) for seed in range(8)) < 0.5
+
+
+def _writes_after_s(seed: int) -> float:
+    """Kill the leader and have it back as the leader; return how long the next write takes."""
+    play = Play(seed=seed)
+    play.send()
+    first = play.leader
+    first.kill()
+    play.send()
+    second = play.cluster.await_leader()
+    first.start()
+    play.cluster.run_until(lambda: first.running and play.cluster.converged(), 1.0)
+    second.loop.spawn(second.engine.transfer_leadership(first.name, 1.0))
+    play.cluster.run_until(lambda: play.cluster.leader is first, 1.0)
+    began = play.cluster.events.now
+    play.send()
+    acknowledged = play.cluster.events.now
+    play.end()
+    play.cluster.close()
+    return acknowledged - began
