@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quorumlog.proto import batch_pb2, service_pb2
+from quorumlog.proto.varint import varint
 
 _BATCHES_TAG = b"\x0a"  # ProduceRequest.batches = 1, length-delimited
 _BODY_TAG = b"\x22"  # TopicBatch.body = 4, length-delimited
@@ -26,13 +27,3 @@ def produce_request(pieces: Sequence[bytes], correlation: int, timeout_ms: int) 
     """Return the request that holds these batches."""
     tail = service_pb2.ProduceRequest(correlation=correlation, timeout_ms=timeout_ms).SerializeToString()
     return b"".join((*pieces, tail))
-
-
-def varint(value: int) -> bytes:
-    """Return protobuf's variable-length form of an unsigned number."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

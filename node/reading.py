@@ -17,6 +17,7 @@ from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.topics import Partition, Topic, check_name
 from quorumlog.proto import service_pb2
 from quorumlog.proto.checksum import crc32c
+from quorumlog.proto.varint import varint
 from quorumlog.storage.errors import Damaged, OutOfLog
 from quorumlog.storage.log import Log
 from quorumlog.storage.view import BatchRow
@@ -185,15 +186,6 @@ def _fetched(row: BatchRow, body: bytes) -> tuple[bytes, bytes, bytes, bytes, by
     head = service_pb2.FetchedBatch(
         base_offset=row.base_offset, append_time_ms=row.append_time_ms, header=row.header()
     ).SerializeToString()
-    body_size = _varint(len(body))
+    body_size = varint(len(body))
     size = len(head) + len(_BODY_TAG) + len(body_size) + len(body)
-    return _BATCHES_TAG, _varint(size), head, _BODY_TAG, body_size, body
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return _BATCHES_TAG, varint(size), head, _BODY_TAG, body_size, body

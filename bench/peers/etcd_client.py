@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc.aio
 
+from quorumlog.proto.varint import varint
+
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
@@ -62,16 +64,6 @@ class EtcdClient:
     async def move_leader(self, target: int, timeout_s: float = 10.0) -> None:
         """To be asked of the leader. Raises grpc.aio.AioRpcError."""
         await self._move_leader(varint(1 << 3) + varint(target), timeout=timeout_s)
-
-
-def varint(value: int) -> bytes:
-    """Return seven bits in each byte, the lowest first."""
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)
 
 
 def bytes_field(number: int, value: bytes) -> bytes:
