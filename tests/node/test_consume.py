@@ -204,8 +204,9 @@ async def test_a_consumer_that_never_reads_is_not_read_for(
         sum(len(batch.body) for batch in message.batches) async for message in consume(node, until_end=True)
     ]
     assert sum(quick) > 40_000_000, "another consumer is served in the meantime"
-    # HTTP/2's windows and one message: the rest stays on disk until the consumer reads.
-    assert sum(served) - sum(quick) < 16_000_000
+    # HTTP/2's windows, which gRPC widens to 16 MiB where answers take long, and what is about to go out: the
+    # rest of these 43 MB stays on disk until the consumer reads.
+    assert sum(served) - sum(quick) < 28_000_000
     stream.cancel()
 
 
