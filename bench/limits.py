@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc.aio
 
+from bench import machine
 from bench.echo import FLOOD_BYTES
 from bench.measure import closed_loop
 from bench.result import Limit
@@ -27,6 +28,7 @@ _ROUND_TRIPS = 500
 _FLOOD = 1000
 _PAGE = os.urandom(4096)
 _PAYLOAD = bytes(100)
+_BARE = "import sys, grpc.aio, uvloop; print(flush=True); sys.stdin.read()"  # it ends when its stdin does
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,24 @@ class Limits:
     grpc_unary_per_s: float  # 100 bytes, 64 at once
     grpc_stream_ms: float  # 100 bytes to and fro on one stream
     grpc_stream_mb_per_s: float  # a server's stream of messages of 256 KiB
+    interpreter_ms: float  # the start of a process of Python that imports what every node needs
+    interpreter_mb: float  # its RssAnon
 
     def awaited(self, sync_ms: float) -> Limit:
         """What an acknowledged write takes at least, in ms: a client's round trip, a peer's, and a sync."""
         return Limit(sync_ms + 2 * self.round_trip_ms, "fdatasync + 2 loopback round trips")
+
+    def changeover(self, sync_ms: float) -> Limit:
+        """How long writes stand still at least when the leader changes, in ms: a vote is durable, too."""
+        return Limit(2 * self.awaited(sync_ms).value, "a vote and a write: each fdatasync + 2 round trips")
+
+    def started(self) -> Limit:
+        """What any process of ours takes to start, in ms."""
+        return Limit(self.interpreter_ms, "start of Python with grpc and uvloop")
+
+    def memory(self) -> Limit:
+        """What any process of ours holds, in MB."""
+        return Limit(self.interpreter_mb, "RssAnon of Python with grpc and uvloop")
 
     def calls(self) -> Limit:
         """Calls a second of one process."""
@@ -63,6 +79,7 @@ async def measured(directory: Path) -> Limits:
     async with _echo() as ports, grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
         unary: Any = channel.unary_unary("/echo/Unary")
         single = await closed_loop(lambda: unary(_PAYLOAD), _ROUND_TRIPS)
+        interpreters = [await _interpreter() for _ in range(_REPEATS)]
         many = [(await closed_loop(lambda: unary(_PAYLOAD), 4000, at_once=64)).per_s for _ in range(_REPEATS)]
         return Limits(
             fdatasync_ms=fdatasync_ms(directory),
@@ -72,6 +89,8 @@ async def measured(directory: Path) -> Limits:
             grpc_unary_per_s=statistics.median(many),
             grpc_stream_ms=await _stream_ms(channel),
             grpc_stream_mb_per_s=statistics.median([await _flood_mb_per_s(channel) for _ in range(_REPEATS)]),
+            interpreter_ms=statistics.median(started_ms for started_ms, _ in interpreters),
+            interpreter_mb=statistics.median(held_mb for _, held_mb in interpreters),
         )
 
 
@@ -84,6 +103,22 @@ async def _echo() -> AsyncIterator[dict[str, int]]:
     assert process.stdout is not None
     try:
         yield json.loads(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def _interpreter() -> tuple[float, float]:
+    """Milliseconds from its start until it has imported all, and its RssAnon in MB."""
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _BARE), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert await process.stdout.readline()
+        return (time.perf_counter() - began) * 1000, machine.anonymous_mb(process.pid)
     finally:
         process.stdin.close()
         await process.wait()

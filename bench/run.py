@@ -23,10 +23,10 @@ from bench.peers.processes import Missing
 from bench.result import Better, Limit, Result
 from bench.sides import Ours, Side, our_side
 
-# Name, as in PEERS=, and how it is made in a directory.
-PEERS: dict[str, tuple[Callable[[Path], Any], ...]] = {
+# Name, as in PEERS=, and how it is made in a directory, of so many nodes.
+PEERS: dict[str, tuple[Callable[[Path, int], Any], ...]] = {
     "etcd": (EtcdCluster,),
-    "nats": (NatsCluster, lambda directory: NatsCluster(directory, sync=True)),
+    "nats": (NatsCluster, partial(NatsCluster, sync=True)),
 }
 
 Once: TypeAlias = Callable[[], Awaitable[Sample]]
@@ -73,12 +73,12 @@ class Run:
             shutil.rmtree(directory, ignore_errors=True)
 
     @asynccontextmanager
-    async def sides(self, *wanted: str) -> AsyncIterator[Sides]:
-        """Start ours, and of the wanted peers those that can be had here."""
+    async def sides(self, *wanted: str, count: int = 3) -> AsyncIterator[Sides]:
+        """Start ours, and of the wanted peers those that can be had here, each of `count` nodes."""
         peers: list[Side] = []
         absent: list[str] = []
         async with AsyncExitStack() as stack:
-            ours = await stack.enter_async_context(self.ours())
+            ours = await stack.enter_async_context(self.ours(count))
             for name in wanted:
                 if name not in self.peers:
                     absent.append(f"{name} left out")
@@ -87,7 +87,7 @@ class Run:
                     directory = self._new_directory()
                     stack.callback(shutil.rmtree, directory, ignore_errors=True)
                     try:
-                        peers.append(await stack.enter_async_context(make(directory)))
+                        peers.append(await stack.enter_async_context(make(directory, count)))
                     except Missing as missing:
                         absent.append(f"{name} left out: {missing}")
             yield Sides(ours, peers, absent)
@@ -139,6 +139,10 @@ class Run:
     def awaited_limit(self) -> Limit:
         """What an acknowledged write took at least during this case, in ms."""
         return self.limits.awaited(self.sync_ms)
+
+    def changeover_limit(self) -> Limit:
+        """How long writes must stand still at least when the leader changes, in ms."""
+        return self.limits.changeover(self.sync_ms)
 
     def _new_directory(self) -> Path:
         return self.directory / f"c{next(_numbers)}"

@@ -1,7 +1,7 @@
 """A process of clients: `python -m bench.worker JOB`. It ends when its stdin does.
 
 JOB      {"job": "write", "kind", "addresses", "target", "connections"}
-         {"job": "tail", "addresses", "topic", "consumers"}
+         {"job": "tail", "kind", "addresses", "target", "consumers"}
 -> {}    when everything is connected
 order    write: {"count", "most_s"}, of each connection, one at a time
          tail: {"count"}, records for each consumer
@@ -14,16 +14,16 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 import uvloop
 
 from bench.measure import closed_loop
+from bench.readers import Read, reader
 from bench.stamps import age_s
 from bench.writers import Write, writer
-from quorumlog.client import AsyncClient, AsyncConsumer
 
 Work: TypeAlias = Callable[[dict[str, Any]], Awaitable[list[float]]]
 _PAYLOAD = bytes(100)
@@ -51,23 +51,18 @@ async def _write(write: Write, order: dict[str, Any]) -> list[float]:
 @asynccontextmanager
 async def _reading(job: dict[str, Any]) -> AsyncIterator[Work]:
     async with AsyncExitStack() as stack:
-        consumers = [await _tail(stack, job["addresses"], job["topic"]) for _ in range(job["consumers"])]
+        opened = [reader(job["kind"], job["addresses"], job["target"]) for _ in range(job["consumers"])]
+        reads = [await stack.enter_async_context(each) for each in opened]
 
         async def work(order: dict[str, Any]) -> list[float]:
-            times = await asyncio.gather(*(_ages_s(consumer, order["count"]) for consumer in consumers))
+            times = await asyncio.gather(*(_ages_s(read, order["count"]) for read in reads))
             return [each for some in times for each in some]
 
         yield work
 
 
-async def _tail(stack: AsyncExitStack, addresses: Sequence[str], topic: str) -> AsyncConsumer:
-    """A consumer with a client, and so with connections, of its own."""
-    client = await stack.enter_async_context(AsyncClient(list(addresses), connect_timeout_ms=20_000))
-    return await stack.enter_async_context(client.consumer(topic, start="latest"))
-
-
-async def _ages_s(consumer: AsyncConsumer, count: int) -> list[float]:
-    return [age_s((await consumer.getone()).value) for _ in range(count)]
+async def _ages_s(read: Read, count: int) -> list[float]:
+    return [age_s(await read()) for _ in range(count)]
 
 
 _JOBS = {"write": _writing, "tail": _reading}

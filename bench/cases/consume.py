@@ -87,10 +87,8 @@ async def _fill(sides: Sides) -> None:
     """Write what the peers' consumers are to read."""
     for side in sides.peers:
         assert isinstance(side, NatsCluster)
-        subject = await side.target()
-        async with connected(await side.addresses()) as stream:
-            futures = [await stream.publish_async(subject, bytes(_SIZE)) for _ in range(_NATS_RECORDS)]
-            await asyncio.gather(*futures)
+        await side.target()
+        await side.fill(bytes(_SIZE), _NATS_RECORDS)
 
 
 async def _pulled(side: NatsCluster) -> Sample:

@@ -103,7 +103,8 @@ async def _gaps(run: Run, case: str, what: str, interrupt: Interruption) -> Resu
             f"{what} while one client writes 100 B, one after the other; the longest time between two "
             f"acknowledgements, {_TIMES} times, peers {-(-_TIMES // _PEERS_EVERY)} times"
         )
-        return run.result(case, "ms", "lower", series, sides, conditions)
+        limit = run.changeover_limit()
+        return run.result(case, "ms", "lower", series, sides, conditions, limit=limit)
 
 
 async def _gap(side: Side, write: Write, interrupt: Interruption) -> Sample:

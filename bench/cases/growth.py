@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from bench.cases.pipelined import payloads, produce
+from bench.cases.pipelined import payloads, produce, published
 from bench.measure import Sample
+from bench.peers.nats import NatsCluster
 from bench.result import Result
 from bench.run import Run, Sides
+from bench.sides import Side
 from quorumlog.client.producer import AsyncProducer
 
 _CALLS = 20  # of 10,000 records
@@ -16,17 +18,23 @@ _VALUES = payloads(100, compressible=False)
 
 
 async def nodes(run: Run) -> Sequence[Result]:
-    """1, 3 and 5: replication is as many."""
-    results = []
-    for count in (1, 3, 5):
-        async with run.ours(count) as ours, ours.client.producer() as producer:
-            topic = await ours.target()
-            series = {ours.name: await run.repeat(partial(_once, producer, topic))}
-            what = "100 B, batches of 1 MiB, pipelined from one client"
-            name = f"growth-nodes-{count}"
-            limit = run.limits.records(100)
-            results.append(run.result(name, "records/s", "higher", series, Sides(ours), what, limit=limit))
-    return results
+    """1, 3 and 5: replication is as many, and so are a peer's servers and replicas."""
+    return [await _nodes(run, count) for count in (1, 3, 5)]
+
+
+async def _nodes(run: Run, count: int) -> Result:
+    async with run.sides("nats", count=count) as sides, sides.ours.client.producer() as producer:
+        topic = await sides.ours.target()
+
+        async def once(side: Side) -> Sample:
+            if isinstance(side, NatsCluster):
+                return await published(side, _VALUES)
+            return await _once(producer, topic)
+
+        series = await run.alternate(sides, once)
+        what = "100 B, batches of 1 MiB, pipelined from one client"
+        name, limit = f"growth-nodes-{count}", run.limits.records(100)
+        return run.result(name, "records/s", "higher", series, sides, what, limit=limit)
 
 
 async def partitions(run: Run) -> Sequence[Result]:

@@ -83,6 +83,7 @@ async def _opened(run: Run, gib: int) -> Sequence[Result]:
                 {ours.name: clean},
                 sides,
                 f"{what}; after SIGTERM; cold_ms: with the page cache dropped",
+                limit=run.limits.started(),
                 figures=figures,
             ),
             run.result(
@@ -92,6 +93,7 @@ async def _opened(run: Run, gib: int) -> Sequence[Result]:
                 {ours.name: killed},
                 sides,
                 f"{what}; after SIGKILL with records under way",
+                limit=run.limits.started(),
             ),
         ]
         if gib > 1:
@@ -103,7 +105,8 @@ def _growth(run: Run, sides: Sides, at_start: Series, at_end: Series, gib: int) 
     what = f"1 KiB, pipelined, one node, its log {gib} GiB long; at_start: the same when it was empty"
     figures = {"at_start": at_start.value, "to_start": at_end.value / at_start.value}
     name, series = f"growth-after-{gib}g", {sides.ours.name: at_end}
-    return run.result(name, "records/s", "higher", series, sides, what, figures=figures)
+    limit = run.limits.records(1024)
+    return run.result(name, "records/s", "higher", series, sides, what, limit=limit, figures=figures)
 
 
 class _Opening:

@@ -72,7 +72,7 @@ async def _pipelined(run: Run, case: str, size: int, count: int, codec: str | No
 
         async def once(side: Side) -> Sample:
             if isinstance(side, NatsCluster):
-                return await _published(side, values)
+                return await published(side, values)
             return await _produced(producer, topic, values, count, side.pids)
 
         series = await run.alternate(sides, once)
@@ -97,7 +97,8 @@ async def _produced(
     return Sample(count / elapsed_s, figures={"mb_per_s": mb_per_s, **dict(zip(names, used, strict=True))})
 
 
-async def _published(side: NatsCluster, values: Sequence[bytes]) -> Sample:
+async def published(side: NatsCluster, values: Sequence[bytes]) -> Sample:
+    """Publish the values in turn to the newest stream, as fast as it goes; the value is records/s."""
     async with connected(await side.addresses()) as stream:
         await stream.publish(side.stream, values[0])
         futures: list[asyncio.Future[Any]] = []

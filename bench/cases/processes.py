@@ -14,6 +14,7 @@ from bench.run import Run
 from bench.sides import Side
 from bench.stamps import stamp
 from bench.workers import Workers, workers
+from bench.writers import Write, writer
 
 _PROCESSES = 8
 _CONNECTIONS = 8
@@ -58,31 +59,37 @@ def _together(answers: Sequence[dict[str, Any]]) -> Sample:
 async def tails(run: Run) -> Sequence[Result]:
     """All consumers follow the same topic, each over connections of its own, on whichever node it chose."""
     async with AsyncExitStack() as stack:
-        sides = await stack.enter_async_context(run.sides())
-        ours = sides.ours
-        topic = await ours.target()
-        producer = await stack.enter_async_context(ours.client.producer())
-        job = {"job": "tail", "addresses": await ours.addresses(), "topic": topic, "consumers": _CONSUMERS}
-        reading = await stack.enter_async_context(workers(_READING, job))
+        sides = await stack.enter_async_context(run.sides("nats"))
+        writes: dict[str, Write] = {}
+        reading: dict[str, Workers] = {}
+        for side in sides:
+            target, addresses = await side.target(), await side.addresses()
+            writes[side.name] = await stack.enter_async_context(writer(side.kind, addresses, target))
+            job: dict[str, object] = {"job": "tail", "kind": side.kind, "target": target}
+            job |= {"addresses": addresses, "consumers": _CONSUMERS}
+            reading[side.name] = await stack.enter_async_context(workers(_READING, job))
 
-        async def once() -> Sample:
-            count = round(_PER_S * _SECONDS)
-            answers = asyncio.create_task(reading.all({"count": count}))
-            began_s = time.perf_counter() + 0.1
-            stamps = (stamp(began_s + number / _PER_S) for number in range(count))
-            await open_loop(
-                lambda: producer.send(topic, next(stamps)), per_s=_PER_S, seconds=_SECONDS, began_s=began_s
-            )
-            together = _together(await answers)
-            times_s = sorted(together.times_s)
-            figures = {"deliveries_per_s": together.value}
-            return Sample(times_s[len(times_s) // 2] * 1000, times_s, figures)
+        async def once(side: Side) -> Sample:
+            return await _followed(writes[side.name], reading[side.name])
 
-        series = {ours.name: await run.repeat(once)}
+        series = await run.alternate(sides, once)
         what = (
             f"100 B, one producer at {_PER_S:g}/s for {_SECONDS:g} s (open loop), {_READING * _CONSUMERS} "
             f"consumers at the tail in {_READING} processes, on all nodes; value is the median "
-            "latency to each of them"
+            "latency to each of them; NATS: a push consumer and a connection for each"
         )
         limit = run.awaited_limit()
         return [run.result("consume-tail-100", "ms", "lower", series, sides, what, limit=limit)]
+
+
+async def _followed(write: Write, reading: Workers) -> Sample:
+    """Write stamps at the fixed rate; every consumer says how old each was when it had it."""
+    count = round(_PER_S * _SECONDS)
+    async with asyncio.TaskGroup() as group:
+        answers = group.create_task(reading.all({"count": count}))
+        began_s = time.perf_counter() + 0.1
+        stamps = (stamp(began_s + number / _PER_S) for number in range(count))
+        await open_loop(lambda: write(next(stamps)), per_s=_PER_S, seconds=_SECONDS, began_s=began_s)
+    together = _together(answers.result())
+    times_s = sorted(together.times_s)
+    return Sample(times_s[len(times_s) // 2] * 1000, times_s, {"deliveries_per_s": together.value})

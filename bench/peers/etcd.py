@@ -1,4 +1,4 @@
-"""Three members of etcd. It syncs before it acknowledges, as we do under `always`."""
+"""Some members of etcd, by default three. It syncs before it acknowledges, as we do under `always`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ class EtcdCluster:
 
     name = kind = "etcd"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, count: int = 3) -> None:
         program = found("etcd", "etcd-server")
         version = output_of(program, "--version").splitlines()[0].rpartition(" ")[2]
-        self.conditions = f"etcd {version}, 3 members, put over gRPC to the leader, fsync before each answer"
+        self.conditions = (
+            f"etcd {version}, {count} members, put over gRPC to the leader, fsync before each answer"
+        )
         directory.mkdir()
-        ports = free_ports(6)
-        self._urls = {f"e{number + 1}": f"127.0.0.1:{ports[number]}" for number in range(3)}
-        peers = {name: f"http://127.0.0.1:{port}" for name, port in zip(self._urls, ports[3:], strict=True)}
+        ports = free_ports(2 * count)
+        self._urls = {f"e{number + 1}": f"127.0.0.1:{ports[number]}" for number in range(count)}
+        peers = {
+            name: f"http://127.0.0.1:{port}" for name, port in zip(self._urls, ports[count:], strict=True)
+        }
         cluster = ",".join(f"{name}={url}" for name, url in peers.items())
         self._processes = {
             name: PeerProcess(
@@ -104,7 +108,7 @@ class EtcdCluster:
     async def settled(self) -> None:
         """Wait until all members answer, follow one leader, and are close to it."""
         async with asyncio.timeout(_START_S):
-            while not _is_settled(await self._statuses()):
+            while not is_settled(await self._statuses(), len(self._urls)):
                 for process in self._processes.values():
                     process.check()
                 await asyncio.sleep(_LOOK_AGAIN_S)
@@ -135,11 +139,12 @@ class EtcdCluster:
         return {name: status for name, status in answers if status is not None}
 
 
-def _is_settled(statuses: dict[str, Status]) -> bool:
+def is_settled(statuses: dict[str, Status], count: int) -> bool:
+    """Whether `count` members answer, follow one leader, and are close to it."""
     leaders = {status.leader for status in statuses.values()}
     indexes = [status.raft_index for status in statuses.values()]
     return (
-        len(statuses) == 3
+        len(statuses) == count
         and len(leaders) == 1
         and 0 not in leaders
         and max(indexes) - min(indexes) < _CLOSE_ENTRIES

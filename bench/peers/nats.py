@@ -1,4 +1,4 @@
-"""Three nats-servers with streams of three replicas in files.
+"""Some nats-servers, by default three, with streams of as many replicas in files.
 
 By default they sync every two minutes, so that what they acknowledge is in memory; with `sync_interval:
 always`, which not every version has, they promise what we do.
@@ -29,6 +29,9 @@ _CONFIG = """\
 server_name: {name}
 listen: "{client}"
 jetstream {{ store_dir: "{data}", max_memory_store: 256MB, max_file_store: 8GB {sync} }}
+"""
+# A server that is alone would wait for others.
+_CLUSTER = """\
 cluster {{ name: bench, listen: "{peer}", routes: [{routes}] }}
 """
 _ALWAYS = ", sync_interval: always"
@@ -39,22 +42,25 @@ class NatsCluster:
 
     kind = "nats"
 
-    def __init__(self, directory: Path, *, sync: bool = False) -> None:
+    def __init__(self, directory: Path, count: int = 3, *, sync: bool = False) -> None:
         self.name = "nats-sync" if sync else "nats"
         program = found("nats-server", "nats-server")
         version = output_of(program, "--version").strip().rpartition("v")[2]
         policy = "sync_interval always" if sync else "default sync (every 2 min: acknowledged from memory)"
-        self.conditions = f"nats-server {version}, 3 nodes, stream of 3 replicas in files, {policy}"
+        self.conditions = (
+            f"nats-server {version}, nodes: {count}, stream of as many replicas in files, {policy}"
+        )
         directory.mkdir()
-        ports = free_ports(6)
-        names = [f"s{number + 1}" for number in range(3)]
+        self._count = count
+        ports = free_ports(2 * count)
+        names = [f"s{number + 1}" for number in range(count)]
         self._addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=False)}
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[3:])
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[count:])
         self._processes: dict[str, PeerProcess] = {}
-        for name, peer in zip(names, ports[3:], strict=True):
+        for name, peer in zip(names, ports[count:], strict=True):
             config = directory / f"{name}.conf"
             config.write_text(
-                _CONFIG.format(
+                (_CONFIG + _CLUSTER if count > 1 else _CONFIG).format(
                     name=name,
                     client=self._addresses[name],
                     peer=f"127.0.0.1:{peer}",
@@ -119,17 +125,31 @@ class NatsCluster:
         return [self._addresses[name] for name in sorted(self._addresses, key=lambda name: name != leader)]
 
     async def target(self) -> str:
-        """Make a stream of three replicas, and wait for its leader. Return its subject."""
+        """Make a stream, and wait for its leader. Return its subject. Every replica may be read from."""
         name = f"bench-{next(_numbers)}"
-        config = api.StreamConfig(name=name, subjects=[name], num_replicas=3, storage=api.StorageType.FILE)
+        config = api.StreamConfig(
+            name=name,
+            subjects=[name],
+            num_replicas=self._count,
+            storage=api.StorageType.FILE,
+            allow_direct=True,
+        )
         async with asyncio.timeout(_CALL_S):
             await self.streams.add_stream(config)
         self._stream = name
         await self.settled()
         return name
 
+    async def fill(self, payload: bytes, count: int) -> None:
+        """Publish so often to the newest stream; return when all is acknowledged."""
+        async with connected(await self.addresses()) as stream:
+            futures = [await stream.publish_async(self._stream, payload) for _ in range(count)]
+            await asyncio.gather(*futures)
+
     async def leader(self) -> str:
         """Return the server that leads the newest stream."""
+        if self._count == 1:
+            return next(iter(self._processes))
         async with asyncio.timeout(_START_S):
             while True:
                 info = await self._info()
@@ -138,10 +158,10 @@ class NatsCluster:
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def settled(self) -> None:
-        """Wait until the newest stream has a leader and two followers that have what it has."""
+        """Wait until the newest stream has a leader and followers that have what it has."""
         async with asyncio.timeout(_START_S):
             while True:
-                if _is_settled(await self._info()):
+                if is_settled(await self._info(), self._count):
                     return
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
@@ -165,8 +185,11 @@ class NatsCluster:
             return None
 
 
-def _is_settled(info: api.StreamInfo | None) -> bool:
+def is_settled(info: api.StreamInfo | None, count: int) -> bool:
+    """Whether a stream has a leader and `count` - 1 followers that have what it has."""
+    if count == 1:  # a server that is alone tells of no cluster
+        return info is not None
     if info is None or info.cluster is None or not info.cluster.leader:
         return False
     replicas = info.cluster.replicas or []
-    return len(replicas) == 2 and all(each.current and not each.offline for each in replicas)
+    return len(replicas) == count - 1 and all(each.current and not each.offline for each in replicas)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from bench.limits import Limits
 from bench.measure import Sample, Series
 from bench.result import Kept, Limit, Result
 from bench.table import number, table
@@ -47,6 +50,22 @@ def test_without_peer_and_limit_there_are_no_ratios() -> None:
         None
     ] * 6
     assert "left out" in kept["conditions"]
+
+
+def test_a_change_of_leader_takes_a_vote_and_a_write_at_least() -> None:
+    limits = Limits(
+        fdatasync_ms=9.0,
+        round_trip_ms=0.1,
+        memcpy_mb_per_s=1.0,
+        grpc_unary_ms=1.0,
+        grpc_unary_per_s=1.0,
+        grpc_stream_ms=1.0,
+        grpc_stream_mb_per_s=1.0,
+        interpreter_ms=90.0,
+        interpreter_mb=14.0,
+    )
+    assert limits.changeover(2.0).value == 2 * limits.awaited(2.0).value == pytest.approx(4.4)
+    assert (limits.started().value, limits.memory().value) == (90.0, 14.0)
 
 
 def test_a_part_of_the_cases_replaces_its_own_results_only(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ def test_a_case_gives_a_row_and_an_object(tmp_path: Path) -> None:
     assert case["p50_ms"] <= case["p99_ms"] <= case["p999_ms"]
     assert "replication 3, sync always" in case["conditions"]
     assert "etcd left out" in case["conditions"]
-    assert all(kept["limits"][name] > 0 for name in ("fdatasync_ms", "grpc_unary_ms", "memcpy_mb_per_s"))
+    assert all(
+        kept["limits"][name] > 0
+        for name in ("fdatasync_ms", "grpc_unary_ms", "interpreter_ms", "interpreter_mb")
+    )
     assert list((tmp_path / "var").iterdir()) == []
 
 
