@@ -45,6 +45,6 @@ CASES = (
     Case(("memory-idle",), memory.idle),
     Case(("memory-load",), memory.loaded),
     Case(("memory-partitions",), memory.partitions),
-    Case(("growth-nodes-1", "growth-nodes-3", "growth-nodes-5"), growth.nodes),
+    Case(("growth-nodes-1", "growth-nodes-3", "growth-nodes-5"), growth.nodes, most_s=180),
     Case(("growth-partitions-1", "growth-partitions-100", "growth-partitions-1000"), growth.partitions),
 )
