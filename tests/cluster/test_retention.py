@@ -89,7 +89,11 @@ def check_files_are_equal(cluster: NodeCluster) -> None:
     def ranges() -> set[tuple[int, int]]:
         return {log_range(cluster, node.node_id) for node in cluster}
 
-    eventually(lambda: len(ranges()) == 1, "all keep the same entries", 60)
+    def is_level() -> bool:
+        # The files of what is kept no longer go a moment after the entries.
+        return len(ranges()) == 1 and len({frozenset(_log_names(node.data)) for node in cluster}) == 1
+
+    eventually(is_level, "all keep the same entries, and no other files", 60)
     cluster.kill_all()
     first, *others = [_files(node.data) for node in cluster]
     for files in others:
@@ -98,6 +102,10 @@ def check_files_are_equal(cluster: NodeCluster) -> None:
         }
         for name in files.keys() & first.keys():  # of views and states the newest may be on its way
             assert files[name] == first[name], f"{name} differs between nodes"
+
+
+def _log_names(data: Path) -> set[str]:
+    return {path.name for path in (data / "group-0" / "log").glob("*.log")}
 
 
 def _files(data: Path) -> dict[str, bytes]:
