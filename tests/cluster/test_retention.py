@@ -36,7 +36,7 @@ def test_a_node_that_was_stopped_while_retention_dropped_what_it_lacks(start_clu
         cluster.start(again)
         load.wait_for_more(300, units=60)
         promised = load.finish()
-    assert "begins anew at entry" in cluster[away].log_text()
+    eventually(lambda: "begins anew at entry" in cluster[away].log_text(), "it took a state", 60)
     for node in cluster:
         check_from_the_start(cluster, node.node_id, promised)
     check_files_are_equal(cluster)
