@@ -25,7 +25,7 @@ from quorumlog.client import (
     cli_verify,
 )
 from quorumlog.client.cli_connect import add_connection, add_output
-from quorumlog.client.cli_output import note, print_error, print_json
+from quorumlog.client.cli_output import note, print_error, print_structured
 
 OK = 0
 FAILED = 1
@@ -87,9 +87,9 @@ def _version(options: argparse.Namespace) -> int:
     import platform
     from importlib.metadata import version
 
-    if options.output == "json":
-        print_json({"quorumlog": version("quorumlog"), "python": platform.python_version()})
-    else:
+    if not print_structured(
+        {"quorumlog": version("quorumlog"), "python": platform.python_version()}, options
+    ):
         print(f"quorumlog {version('quorumlog')} (Python {platform.python_version()})")
     return OK
 

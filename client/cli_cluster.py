@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
 from quorumlog.client.cli_members import add_verbs, notes_on
-from quorumlog.client.cli_output import lasting, note, print_json, print_table, sized
+from quorumlog.client.cli_output import lasting, note, print_structured, print_table, sized
 
 if TYPE_CHECKING:
     from quorumlog.client.describe import ClusterStatus, NodeStatus
@@ -50,8 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 async def _status(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         status = await client.status()
-    if options.output == "json":
-        print_json(status)
+    if print_structured(status, options):
         return 0
     lags = _lags(status)
     print_table(_TITLES, [_row(status, node, lags.get(node.node_id)) for node in status.nodes])

@@ -59,8 +59,14 @@ def add_consistency(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add -o text|json."""
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
+    """Add -o text|wide|json|yaml. cli_output.print_structured() does the last two."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "wide", "json", "yaml"),
+        default="text",
+        help="wide: as text, with more columns (default: text)",
+    )
 
 
 def servers_of(options: argparse.Namespace) -> str:

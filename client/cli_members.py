@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import counted, note, print_json, print_table
+from quorumlog.client.cli_output import counted, note, print_structured, print_table
 
 if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
@@ -88,9 +88,7 @@ async def _add(options: argparse.Namespace) -> int:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-    if options.output == "json":
-        print_json(members)
-    else:
+    if not print_structured(members, options):
         print(f"{options.node}: full member; {_who(members)}")
     return 0
 
@@ -133,9 +131,7 @@ def _remove_if_sure(options: argparse.Namespace) -> int:
 async def _remove(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         members = await client.remove_member(options.node)
-    if options.output == "json":
-        print_json(members)
-    else:
+    if not print_structured(members, options):
         print(f"{options.node}: removed; {_who(members)}")
     note(f"hint: stop {options.node}; delete its data directory before it is added again")
     return 0
@@ -144,9 +140,7 @@ async def _remove(options: argparse.Namespace) -> int:
 async def _transfer(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         leader_id = await client.transfer_leadership(options.node)
-    if options.output == "json":
-        print_json({"leader_id": leader_id})
-    else:
+    if not print_structured({"leader_id": leader_id}, options):
         print(f"{leader_id} leads")
     return 0
 
@@ -154,9 +148,7 @@ async def _transfer(options: argparse.Namespace) -> int:
 async def _check_stop(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         check = await client.check_stop(options.node)
-    if options.output == "json":
-        print_json(check)
-    else:
+    if not print_structured(check, options):
         print(f"{check.node_id}: {'safe' if check.safe else 'not safe'} to stop: {check.reason}")
     return 0 if check.safe else 1
 
@@ -164,8 +156,7 @@ async def _check_stop(options: argparse.Namespace) -> int:
 async def _members(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         status = await client.status()
-    if options.output == "json":
-        print_json(status.members)
+    if print_structured(status.members, options):
         return 0
     print_table(_TITLES, [_row(status, member) for member in status.members])
     print(f"\n{_who(status.members)}; leader {status.leader_id or 'none'}")

@@ -1,7 +1,8 @@
-"""What the command prints: results to stdout as text or JSON, everything else to stderr."""
+"""What the command prints: results to stdout as text, JSON or YAML, everything else to stderr."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import re
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
 _PIPE_COLUMNS = 1000
 
 _NUMBER = re.compile(r"\d[\d.,]*( \w+)?")  # with a unit, or a range
+
+
+def print_structured(value: Any, options: argparse.Namespace) -> bool:
+    """Print a value where -o json or -o yaml was given; False: text is wanted, and nothing was printed."""
+    if options.output == "json":
+        print_json(value)
+    elif options.output == "yaml":
+        print_yaml(value)
+    else:
+        return False
+    return True
+
+
+def print_yaml(value: Any) -> None:
+    """Print a value, dataclasses included, as one YAML document."""
+    import yaml
+
+    plain = json.loads(json.dumps(value, default=_plain))
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    print(text, end="", flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
 from quorumlog.client.cli_connect import add_connection, add_consistency, add_output, client_of, run
-from quorumlog.client.cli_output import counted, note, print_json, print_table
+from quorumlog.client.cli_output import counted, note, print_structured, print_table
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,9 +55,7 @@ async def _create(options: argparse.Namespace) -> int:
                 created.append(await client.ensure_topic(name, options.partitions))
             else:
                 created.append(await client.create_topic(name, options.partitions))
-    if options.output == "json":
-        print_json(created)
-    else:
+    if not print_structured(created, options):
         for topic in created:
             print(f"{topic.name}: {counted(len(topic.partitions), 'partition')}")
     return 0
@@ -66,9 +64,9 @@ async def _create(options: argparse.Namespace) -> int:
 async def _list(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         topics = await client.list_topics(consistency=options.consistency)
-    if options.output == "json":
-        print_json(topics)
-    elif topics:
+    if print_structured(topics, options):
+        return 0
+    if topics:
         rows = [
             (
                 topic.name,
@@ -89,8 +87,7 @@ async def _describe(options: argparse.Namespace) -> int:
         topics = [
             await client.describe_topic(name, consistency=options.consistency) for name in options.topics
         ]
-    if options.output == "json":
-        print_json(topics)
+    if print_structured(topics, options):
         return 0
     rows = [
         (topic.name, each.partition, each.start_offset, each.high_watermark, each.records)
@@ -111,8 +108,6 @@ async def _delete(options: argparse.Namespace) -> int:
     async with client_of(options) as client:
         for name in options.topics:
             await client.delete_topic(name)
-            if options.output == "json":
-                print_json({"deleted": name})
-            else:
+            if not print_structured({"deleted": name}, options):
                 print(f"{name}: deleted")
     return 0
