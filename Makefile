@@ -17,7 +17,7 @@ ON ?=
 KILLS ?=
 PEERS ?= etcd,nats
 REPEATS ?=
-PACKAGES := proto storage raft node client
+PACKAGES := proto storage raft node client embedded
 
 .PHONY: help setup run test chaos bench check format lint types imports generated proto links clean coverage fuzz
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
@@ -49,6 +50,9 @@ class Stubs:
     produce_stream: Any  # Log.ProduceStream, whose requests are given as bytes: see wire.py
 
 
+# What opens a channel to an address, in place of gRPC: an embedded log's.
+OpenChannel: TypeAlias = Callable[[str], Any]
+
 # A channel whose certificate was replaced: somebody may have its stubs in hand; streams on it may go on.
 _IN_HAND_S = 10.0
 _RETIRING_S = 3600.0
@@ -59,8 +63,11 @@ _LOOK_AGAIN_S = 1.0
 class Channels:
     """Opens a channel when an address is first used, and keeps it. Use from one event loop only."""
 
-    def __init__(self, user_agent: str, tls: Tls | None = None) -> None:
+    def __init__(
+        self, user_agent: str, tls: Tls | None = None, open_channel: OpenChannel | None = None
+    ) -> None:
         """Raises UnknownOption where the TLS files cannot be read."""
+        self._open_channel = open_channel
         self._options = [*_OPTIONS, ("grpc.primary_user_agent", user_agent)]
         self._tls = tls
         self._looked_s = time.monotonic()
@@ -68,7 +75,7 @@ class Channels:
         self._credentials: grpc.ChannelCredentials | None = None
         if tls is not None:
             self._stamp, self._credentials = tls.stamp(), tls.credentials()
-        self._channels: dict[str, tuple[grpc.aio.Channel, Stubs]] = {}
+        self._channels: dict[str, tuple[Any, Stubs]] = {}
         self._retiring: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def stubs(self, address: str) -> Stubs:
@@ -99,7 +106,9 @@ class Channels:
         for channel in channels:
             await channel.close()
 
-    def _opened(self, address: str) -> grpc.aio.Channel:
+    def _opened(self, address: str) -> Any:
+        if self._open_channel is not None:
+            return self._open_channel(address)
         if self._credentials is None:
             return grpc.aio.insecure_channel(address, options=self._options)
         return grpc.aio.secure_channel(address, self._credentials, options=self._options)

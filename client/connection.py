@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc.aio
 
 from quorumlog.client import errors
-from quorumlog.client.channels import Channels, Stubs
+from quorumlog.client.channels import Channels, OpenChannel, Stubs
 from quorumlog.client.endpoints import Endpoints, Route, Target, parse_servers
 from quorumlog.client.errors import Attempt, QuorumlogError
 from quorumlog.client.options import check_numbers
@@ -77,7 +77,7 @@ class Connection:
     everything that this client has written.
     """
 
-    def __init__(self, options: ConnectionOptions) -> None:
+    def __init__(self, options: ConnectionOptions, open_channel: OpenChannel | None = None) -> None:
         self.options = options
         self.random = random.random
         self.endpoints = Endpoints(parse_servers(options.bootstrap_servers), self.random, Backoff(most_s=1.0))
@@ -85,7 +85,7 @@ class Connection:
         self.closed = False
         self.producers: set[Closable] = set()  # those at work: close() of the client closes them
         self.consumers: set[Closable] = set()
-        self._channels = Channels(f"{options.client_id} quorumlog-python", options.tls)
+        self._channels = Channels(f"{options.client_id} quorumlog-python", options.tls, open_channel)
         self._partitions: dict[str, int] = {}
         self._described_at: dict[str, int] = {}  # topic -> raft index of the newest description
         self._describing = asyncio.Lock()

@@ -242,6 +242,9 @@ class ProducerCore:
 
     def on_lost(self, error: QuorumlogError, now_s: float) -> None:
         """Take note that the connection is gone: what was in flight may or may not have been applied."""
+        if isinstance(error, errors.LogFailed):  # nothing will answer any more
+            self._end(error)
+            return
         requests, self.in_flight = self.in_flight, deque()
         denied = isinstance(error, errors.PermissionDenied)  # at its beginning: nothing on it was done
         for number, request in enumerate(requests):
@@ -269,6 +272,12 @@ class ProducerCore:
         for stream in list(self._active.values()):
             stream.expire(now_s, attempts)
             self._retire_if_done(stream)
+
+    def _end(self, error: QuorumlogError) -> None:
+        """Nothing can be sent any more."""
+        self.fatal = error
+        self.in_flight.clear()
+        self.fail_all(error)
 
     def fail_all(self, error: QuorumlogError) -> None:
         """Fail everything that has not ended: the producer is closed without flushing, or fenced."""
@@ -364,8 +373,7 @@ class ProducerCore:
         error.attempts = (Attempt(address, error.message),)
         stream.refused(batch, error)
         if isinstance(error, errors.ProducerFenced):
-            self.fatal = error
-            self.fail_all(error)
+            self._end(error)
         elif error.retriable:
             self.on_failure(error, now_s)
         if isinstance(error, errors.NotLeader | errors.NoLeader | errors.ShuttingDown):

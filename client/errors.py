@@ -22,6 +22,9 @@
       PermissionDenied       the certificate's owner is not granted this
       Unauthenticated        the certificate speaks for nobody, or has expired
       OffsetOutOfRange       before the log's start or after its end; has `earliest` and `latest`
+      LogFailed              an embedded log has stopped: its disk failed: close it, open it again
+      DirectoryRefused       a directory cannot be opened as an embedded log; nothing was changed
+        DirectoryLocked        another process, or this one, has it open
       DataDamaged            the asked replica's bytes are damaged: another replica may have good ones
       ProducerError          the producer's place in its stream is lost
         ProducerFenced         a newer epoch of the same producer is at work: stop this one
@@ -318,6 +321,30 @@ class DataDamaged(QuorumlogError):
 
     code = "DATA_DAMAGED"
     retriable = True  # another replica may have good bytes
+
+
+class LogFailed(QuorumlogError):
+    """An embedded log has stopped for good: what is on its disk is not known until it is opened again.
+
+    What was acknowledged is safe; what was under way may have been appended or not.
+    """
+
+    code = "LOG_FAILED"
+    outcome_unknown = True
+    default_hint = "close it, look at the disk, and open it again"
+
+
+class DirectoryRefused(QuorumlogError):
+    """A directory cannot be opened as an embedded log; nothing in it was changed."""
+
+    code = "DIRECTORY_REFUSED"
+
+
+class DirectoryLocked(DirectoryRefused):
+    """Another process, or this one, has the directory open."""
+
+    code = "DIRECTORY_LOCKED"
+    default_hint = "one process at a time opens it; several can share a node: `quorumlog serve`"
 
 
 class ProducerError(QuorumlogError):

@@ -158,7 +158,10 @@ class PartitionStream:
         """Fail everything: the producer is closed or fenced. Sent batches fail as unknown."""
         while (batch := self.oldest) is not None:
             sent = batch.ambiguous or batch.state is State.SENT
-            batch.finish(None, _unknown(batch, error.message, error.attempts) if sent else error)
+            if sent and not error.outcome_unknown:
+                batch.finish(None, _unknown(batch, error.message, error.attempts))
+            else:
+                batch.finish(None, error)
             self._forget(batch)
         self._settle()
 

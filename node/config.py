@@ -152,6 +152,11 @@ def gather(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dic
     return given
 
 
+def known(values: Mapping[str, object], source: str) -> dict[str, Given]:
+    """Return values by their keys as given by `source`. Raises ConfigError for a key that does not exist."""
+    return {_known(key, source).key: Given(value, source) for key, value in values.items()}
+
+
 def build(given: Mapping[str, Given]) -> Config:
     """Parse and check every setting. Raises ConfigError for the first that does not fit."""
     return _Builder(given).build()

@@ -51,6 +51,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.TRANSFER_FAILED: _Code.FAILED_PRECONDITION,
     Reason.UNKNOWN_NODE: _Code.NOT_FOUND,
     Reason.DATA_DAMAGED: _Code.DATA_LOSS,
+    Reason.LOG_FAILED: _Code.ABORTED,
     Reason.UNKNOWN_TOPIC: _Code.NOT_FOUND,
     Reason.UNKNOWN_PARTITION: _Code.NOT_FOUND,
     Reason.TOPIC_EXISTS: _Code.ALREADY_EXISTS,

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from quorumlog.node import log_service
+from quorumlog.node.listening import Server
 from quorumlog.raft.alarms import DAMAGE
 from quorumlog.raft.engine import Engine
 
@@ -41,7 +41,7 @@ class Health:
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: dict[str, bool] = {}  # of leader, voter and intact
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Server) -> None:
         """Register the service; nothing is SERVING yet."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 

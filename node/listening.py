@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import grpc
 
 from quorumlog.node.access import Guard
 from quorumlog.node.channels import MESSAGE_BYTES_MAX
 from quorumlog.node.config import Config
+from quorumlog.node.outbound import cut_connection
 from quorumlog.node.tls import Certificates
+from quorumlog.node.values import Address
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +35,30 @@ _CONNECTION_AGE_MS = 3_600_000
 _OTHER_DESCRIPTORS = 1024
 
 
-def open_port(
-    config: Config, guard: Guard | None, certificates: Certificates | None
-) -> tuple[grpc.aio.Server, int]:
-    """Return the server, bound and not started, and its port. Raises OSError."""
+class Server(Protocol):
+    """What a node needs of grpc.aio.Server, or of what takes its place within a program."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Serve these methods too."""
+
+    async def start(self) -> None:
+        """Let calls in."""
+
+    async def stop(self, grace: float | None) -> None:
+        """Let no more in; end those under way after so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPort:
+    """Where clients come in; nothing is served before `server` is started."""
+
+    server: Server
+    address: Address  # advertised
+    cut: Callable[[str], None]  # ends the connection of a peer, as its calls name it; from any thread
+
+
+def open_port(config: Config, guard: Guard | None, certificates: Certificates | None) -> ClientPort:
+    """Return gRPC's server, bound and not started. Raises OSError."""
     server = grpc.aio.server(
         interceptors=[guard] if guard is not None else [],
         options=_options(config.limits.connections),
@@ -48,7 +74,9 @@ def open_port(
         raise OSError(f"client.listen: {listen} cannot be bound: {error}") from error
     if certificates is None and not (listen.is_loopback and config.peer.listen.is_loopback):
         logger.warning("there is no TLS: whoever reaches %s or %s is believed", listen, config.peer.listen)
-    return server, port
+    advertised = config.client.advertised
+    address = advertised.with_port(port) if advertised.port == 0 else advertised
+    return ClientPort(server, address, partial(cut_connection, port=port))
 
 
 def raise_descriptor_limit(connections: int) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc_reflection.v1alpha import reflection
 
 from quorumlog.node import log_service, topics_service
@@ -34,10 +33,10 @@ from quorumlog.node.errors import Metadata
 from quorumlog.node.grants import Grants
 from quorumlog.node.health import SERVICE_NAME as HEALTH_NAME
 from quorumlog.node.health import Health
-from quorumlog.node.listening import open_port
+from quorumlog.node.listening import ClientPort, Server, open_port
 from quorumlog.node.log_service import LogService
 from quorumlog.node.machine import LogMachine
-from quorumlog.node.outbound import Outbound, cut_connection
+from quorumlog.node.outbound import Outbound
 from quorumlog.node.produce_stream import ProduceStreams
 from quorumlog.node.producing import Producing
 from quorumlog.node.reading import Reader
@@ -50,7 +49,7 @@ from quorumlog.node.tls import Certificates
 from quorumlog.node.topics_service import TopicsService
 from quorumlog.node.values import Address
 from quorumlog.raft.engine import Engine, EngineConfig
-from quorumlog.raft.errors import NotLeader, TransferFailed
+from quorumlog.raft.errors import Busy, NotConfirmed, NotLeader, TransferFailed
 from quorumlog.raft.hardstate import HardState
 from quorumlog.raft.retention import RetentionLimits
 from quorumlog.storage.files import OsFiles
@@ -66,6 +65,8 @@ _READ_THREADS = 2
 # A stop waits so long for another leader: with one that is level it takes a few round trips, and where none
 # is, an election after the stop is no worse.
 _HAND_OVER_S = 1.0
+# Between two looks whether it leads.
+_LED_S = 1.0
 # A write waits for a leader as long as two elections in a row may take.
 _ELECTIONS = 2
 
@@ -111,7 +112,7 @@ class Parts:
     """What a node consists of."""
 
     engine: Engine
-    grpc_server: grpc.aio.Server
+    server: Server
     channels: Channels
     consuming: Consuming
     streams: ProduceStreams
@@ -137,6 +138,11 @@ class Node:
         return self._parts.engine.peer_address
 
     @property
+    def members(self) -> frozenset[str]:
+        """The ids of all that take part, as this node's log says."""
+        return frozenset(self._parts.engine.members)
+
+    @property
     def http_address(self) -> str:
         """Where the status page is, as it is advertised; empty: nowhere."""
         return self._parts.statuses.http_address
@@ -148,13 +154,26 @@ class Node:
             await web.start()
         await self._parts.health.start()
         await self._parts.engine.start()
-        await self._parts.grpc_server.start()
+        await self._parts.server.start()
         self._sweeping = asyncio.ensure_future(self._parts.door.outbound.sweep())
         await self._parts.health.serving()
         logger.info("serving clients at %s, peers at %s", self.client_address, self.peer_address)
         if web is not None:
             web.ready()
             logger.info("the status page is at %s", web.url)
+
+    async def until_leading(self) -> None:
+        """Return when this node leads and has applied all that was acknowledged before it did.
+
+        For a cluster of one: that is soon, unless the disk fails.
+        """
+        while True:
+            try:
+                index = await self._parts.engine.read_index(_LED_S)
+                await self._parts.engine.wait_applied(index, _LED_S)
+            except (NotConfirmed, Busy, TimeoutError):
+                continue  # a long segment is replayed in steps
+            return
 
     async def stop(self) -> None:
         """Hand over, stop accepting, let calls finish within the grace, then sync and close the log."""
@@ -167,7 +186,7 @@ class Node:
         await parts.health.stop()
         parts.consuming.stop()
         parts.streams.stop()
-        await parts.grpc_server.stop(self._config.limits.shutdown_grace_s)
+        await parts.server.stop(self._config.limits.shutdown_grace_s)
         if self._sweeping is not None:
             self._sweeping.cancel()
         if parts.web is not None:
@@ -198,15 +217,19 @@ def make_engine(
     client_address: Address,
     *,
     certificates: Certificates | None,
+    fatal: Callable[[int, str], None] | None = None,
 ) -> Engine:
-    """Return the replicating engine of this node; it is not started."""
+    """Return the replicating engine of this node; it is not started.
+
+    `fatal` is called in place of ending the process, where that is not the node's: no peers are heard then.
+    """
     hard_state = HardState(OsFiles(), directory.group / "term", log_is_empty=log.last_index == 0)
     engine_config = EngineConfig(
         node_id=config.node_id,
         members={node_id: str(address) for node_id, address in config.members.items()},
         cluster_id=config.cluster_id,
         directory_id=directory.directory_id,
-        listen=str(config.peer.listen),
+        listen=str(config.peer.listen) if fatal is None else "",
         client_address=str(client_address),
         election_timeout_s_min=config.raft.election_timeout_s_min,
         election_timeout_s_max=config.raft.election_timeout_s_max,
@@ -216,13 +239,13 @@ def make_engine(
         scrub_period_s=config.log.scrub_period_s,
         tls=certificates,
     )
-    return Engine(engine_config, log, machine, hard_state)
+    return Engine(engine_config, log, machine, hard_state, fatal=fatal)
 
 
-async def build(config: Config, make: MakeEngine | None = None) -> Node:
+async def build(config: Config, make: MakeEngine | None = None, port: ClientPort | None = None) -> Node:
     """Open the data and put a node together; the client port is bound, nothing is served yet.
 
-    `make` gives another engine than the replicating one.
+    `make` gives another engine than the usual one, `port` another way in than a socket.
 
     Raises DirectoryRefused, storage.errors.StorageError, raft.errors.DamagedHardState, ConfigError, OSError.
     """
@@ -232,25 +255,29 @@ async def build(config: Config, make: MakeEngine | None = None) -> Node:
     members = Members()
     grants = Grants(config.grants)
     guard = Guard(config.cluster, grants, members.has) if certificates is not None else None
-    server, port = open_port(config, guard, certificates)
-    advertised = config.client.advertised
-    client_address = advertised.with_port(port) if advertised.port == 0 else advertised
+    listening = port is None
+    port = port or open_port(config, guard, certificates)
+    if listening:
+        _reflect(port.server)
     directory = open_directory(config.data, config.node_id, config.cluster)
     log = _open_log(config, directory)
     try:
         machine = LogMachine(log.views)  # those that the log tells of what is dropped or replaced
         make = make or partial(make_engine, certificates=certificates)
-        engine = make(config, machine, log, directory, client_address)
+        engine = make(config, machine, log, directory, port.address)
         members.engine = engine
     except BaseException:
         log.close()
         raise
-    outbound = Outbound(config.limits.write_timeout_s, partial(cut_connection, port=port))
     channels = Channels(certificates.channel_credentials if certificates is not None else None)
-    parts = _assemble(
-        config, server, engine, machine, log, client_address, channels, outbound, certificates, grants
-    )
-    return Node(config, parts, client_address)
+    parts = _assemble(config, port, engine, machine, log, channels, certificates, grants)
+    return Node(config, parts, port.address)
+
+
+def _reflect(server: Server) -> None:
+    """Let tools such as grpcurl ask what can be called."""
+    names = (log_service.NAME, topics_service.NAME, CLUSTER_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
 
 
 def _open_log(config: Config, directory: NodeDirectory) -> Log:
@@ -260,16 +287,15 @@ def _open_log(config: Config, directory: NodeDirectory) -> Log:
 
 def _assemble(
     config: Config,
-    server: grpc.aio.Server,
+    port: ClientPort,
     engine: Engine,
     machine: LogMachine,
     log: Log,
-    client_address: Address,
     channels: Channels,
-    outbound: Outbound,
     certificates: Certificates | None,
     grants: Grants,
 ) -> Parts:
+    outbound = Outbound(config.limits.write_timeout_s, port.cut)
     tails, door, health = Tails(), Door(engine, outbound), Health(engine)
     readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read")
     reader = Reader(machine, log, readers)
@@ -282,23 +308,21 @@ def _assemble(
     consuming = Consuming(machine, reader, freshness, tails, outbound)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
     engine.is_awaited = lambda: tails.is_awaited
-    statuses = Statuses(engine, machine, channels, config, str(client_address))
+    statuses = Statuses(engine, machine, channels, config, str(port.address))
     services = (
         LogService(engine, router, producing, streams, consuming, timeout_s),
         TopicsService(engine, machine, router, reader, freshness, timeout_s),
         ClusterService(engine, router, statuses, config),
     )
-    server.add_generic_rpc_handlers([service.handler(door) for service in services])
-    health.add_to(server)
-    names = (log_service.NAME, topics_service.NAME, CLUSTER_NAME, HEALTH_NAME)
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    port.server.add_generic_rpc_handlers([service.handler(door) for service in services])
+    health.add_to(port.server)
     web = None
     if config.http is not None:
         from quorumlog.node.web import Web  # here, since a node without it need not hold it in memory
 
         serving = (engine, machine, statuses, door.calls, reader, tails, readers, certificates, grants)
         web = Web(config, config.http, *serving)
-    return Parts(engine, server, channels, consuming, streams, health, statuses, door, readers, web)
+    return Parts(engine, port.server, channels, consuming, streams, health, statuses, door, readers, web)
 
 
 async def stop_requested(signals: tuple[int, ...]) -> None:

@@ -1,12 +1,16 @@
 """quorumlog: a replicated commit log for people who work in Python.
 
-This package is the import root; it imports nothing. Its layers, from the ground up:
+    quorumlog.client            Client and AsyncClient: a cluster, seen from a program
+    quorumlog.open(path)        a log within this program, without a server; open_async() for asyncio
+
+This package is the import root; it imports nothing until open is used. Its layers, from the ground up:
 
     quorumlog.proto     the vocabulary on wire and disk: protobuf messages, record batches, entry payloads
     quorumlog.storage   one segmented, memory-mapped log on one disk; knows no Raft, gRPC or asyncio
     quorumlog.raft      replicates that log; the only package that imports pysyncobj; knows no gRPC
     quorumlog.node      one server process: gRPC services, routing, the state machine, health
     quorumlog.client    what users import, and the `quorumlog` command; sees proto alone
+    quorumlog.embedded  a node and its client in one process; behind quorumlog.open
 
 Words, each with one meaning everywhere:
 
@@ -21,3 +25,22 @@ Words, each with one meaning everywhere:
     size, count bytes; items
     node, peer, member   a process; another node as seen from one; a node that counts in majorities
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quorumlog.embedded import open, open_async
+
+__all__ = ["open", "open_async"]
+
+
+if not TYPE_CHECKING:  # or every misspelt name would pass
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import quorumlog.embedded
+
+        return getattr(quorumlog.embedded, name)

@@ -33,6 +33,7 @@ from quorumlog.raft.errors import (
     NotLeader,
     OutcomeUnknown,
     RaftError,
+    Stopping,
 )
 from quorumlog.raft.hardstate import HardState
 from quorumlog.raft.interfaces import Standing
@@ -77,7 +78,7 @@ class EngineConfig:
     members: Mapping[str, str]  # node id -> peer address, this node included; until the log says otherwise
     cluster_id: bytes  # 16 bytes
     directory_id: bytes  # 16 bytes
-    listen: str  # for peers
+    listen: str  # for peers; empty: there are none, as in a log within a program
     client_address: str  # advertised to clients
     group: int = 0
     election_timeout_s_min: float = 0.4
@@ -171,7 +172,9 @@ class Engine:
     """See the module.
 
     - Every call is made on the loop's thread.
-    - An exception out of the replica is a bug or a broken disk: the process ends (`fatal`).
+    - An exception out of the replica is a bug or a broken disk: the process ends (`fatal`). Where `fatal`
+      returns, because the process is not ours to end, nothing is done any more: nothing is written, synced,
+      acknowledged or said to anybody.
     """
 
     def __init__(
@@ -181,7 +184,7 @@ class Engine:
         machine: Machine,
         hard_state: HardState,
         *,
-        fatal: Callable[[int, str], NoReturn] | None = None,
+        fatal: Callable[[int, str], None] | None = None,
     ) -> None:
         """Must be called on the loop that will run it. `log` is open; the machine is restored from it."""
         self.config = config
@@ -196,6 +199,7 @@ class Engine:
         self._why_refused = ""  # what a peer said last when it refused this node; empty: none does
         self._loop = asyncio.get_running_loop()
         self._fatal = fatal or _exit
+        self._why_failed: str | None = None
         self._client_addresses: dict[str, str] = {}
         self._connected: set[str] = set()
         self._heard: set[str] = set()  # who has said something by the session that there is
@@ -203,7 +207,7 @@ class Engine:
         self._ticked = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        host, _, port = config.listen.rpartition(":")
+        host, _, port = (config.listen or ":0").rpartition(":")
         self._transport = Transport(
             TransportConfig(
                 config.node_id,
@@ -256,10 +260,13 @@ class Engine:
         self._on_timer()
 
     async def stop(self) -> None:
-        """Refuse new commands, let those under way land (for a while), sync, close the log."""
+        """Refuse new commands, let those under way land (for a while), sync, close the log.
+
+        After a failure, only let go of everything.
+        """
         self.replica.stop_accepting()
         deadline = self._loop.time() + DRAIN_S
-        while not self.replica.idle and self._loop.time() < deadline:
+        while self._why_failed is None and not self.replica.idle and self._loop.time() < deadline:
             self._ticked.clear()
             await self._ticked.wait()  # the timer sees to it that there is a next one
         self._stopped = True
@@ -269,7 +276,10 @@ class Engine:
         await self._transport.stop()
         await asyncio.to_thread(self._sync_worker.stop)
         await asyncio.to_thread(self._seal_worker.stop)
-        self._guarded(self.log.close)
+        if self._why_failed is None:
+            self._guarded(self.log.close)
+        else:
+            self.log.abandon()
 
     # Commands --------------------------------------------------------------------------------
 
@@ -400,6 +410,8 @@ class Engine:
         return await self._begin(ask)
 
     def _begin(self, ask: Callable[[Callable[[Any], None]], object]) -> asyncio.Future[Any]:
+        if self._why_failed is not None:
+            raise Stopping(f"this log has failed: {self._why_failed}")
         landed = self._loop.create_future()
 
         def resolve(outcome: object) -> None:
@@ -620,23 +632,27 @@ class Engine:
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Run a piece of the replica: what escapes it, but for a peer's bad bytes, ends the process."""
+        if self._why_failed is not None:
+            return
         try:
             work()
         except BadFrame:
             raise
         except Fatal as error:
             advice = f"; {WHEN_DAMAGED}" if error.exit_code == EXIT_DAMAGED else ""
-            logger.critical("stopping at once: %s%s", error, advice, exc_info=error)
-            self._fatal(error.exit_code, str(error))
+            self._end(error.exit_code, str(error), advice, error)
         except Damaged as error:
-            logger.critical("stopping at once: %s; %s", error, WHEN_DAMAGED)
-            self._fatal(EXIT_DAMAGED, str(error))
+            self._end(EXIT_DAMAGED, str(error), f"; {WHEN_DAMAGED}", error)
         except SyncFailed as error:
-            logger.critical("stopping at once, what is on disk is not known: %s", error)
-            self._fatal(EXIT_SYNC_FAILED, str(error))
-        except Exception as error:  # an invariant does not hold: nothing this process says can be trusted
-            logger.critical("stopping at once, an invariant does not hold: %r", error, exc_info=error)
-            self._fatal(EXIT_BUG, repr(error))
+            self._end(EXIT_SYNC_FAILED, f"what is on disk is not known: {error}", "", error)
+        except Exception as error:  # noqa: BLE001  an invariant does not hold: nothing this process says can be trusted
+            self._end(EXIT_BUG, f"an invariant does not hold: {error!r}", "", error)
+
+    def _end(self, exit_code: int, why: str, advice: str, error: Exception) -> None:
+        self._why_failed = why
+        self._stopped = True
+        logger.critical("stopping at once: %s%s", why, advice, exc_info=error)
+        self._fatal(exit_code, why)
 
 
 def _exit(exit_code: int, message: str) -> NoReturn:

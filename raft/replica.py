@@ -245,6 +245,8 @@ class Replica:
         self._leadership = Leadership(engine_core.FOLLOWER, self.core.term, None)
         self._follow_members()
         self._become_voter()
+        if self.journal.members.current.voters == {config.node_id}:
+            self.core.hasten_election(0.0, 0.0)  # nobody else could lead: there is nothing to wait for
 
     # State -----------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class TransportConfig:
     group: int
     directory_id: bytes
     client_address: str  # what this node advertises to clients
-    listen_host: str
+    listen_host: str  # empty: nobody is heard
     listen_port: int
     tls: PeerTls | None = None
 
@@ -204,6 +204,8 @@ class Transport:
     async def start(self) -> None:
         """Listen and begin to dial. Raises OSError where the address cannot be had."""
         config = self.config
+        if not config.listen_host:
+            return
         self.address = await self._acceptor.start(config.listen_host, config.listen_port)
         self._tasks.append(self._spawn(self._watch()))
         self._dial_peers()

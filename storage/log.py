@@ -505,6 +505,11 @@ class Log(LogReader):
             self._is_closed = True
             self._lock.release()
 
+    def abandon(self) -> None:
+        """Let go of everything as it is, and say nothing on disk: as if the process had been killed."""
+        self._is_closed = True
+        self._lock.release()
+
     def _close_cleanly(self) -> None:
         self.sync()
         self._spare.discard()

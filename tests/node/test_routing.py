@@ -182,7 +182,7 @@ async def test_a_leader_that_vanishes_with_the_call_leaves_the_outcome_unknown(p
     leader.engine.hold()
     write = asyncio.ensure_future(follower.produce(batch_of("orders")))
     await until(lambda: leader.engine.waiting_count == 1)
-    await leader.node._parts.grpc_server.stop(0)
+    await leader.node._parts.server.stop(0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await write
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -229,7 +229,7 @@ async def test_a_relayed_stream_whose_leader_vanishes_says_what_is_known(
         leader.engine.hold()
         await stream.write(request_of())
         await until(lambda: leader.engine.waiting_count == 1)
-    await leader.node._parts.grpc_server.stop(0)
+    await leader.node._parts.server.stop(0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stream.read()
     assert error_info(caught.value).reason == reason

@@ -409,3 +409,19 @@ def test_a_cleaned_entry_is_taken_with_the_chain_of_its_original() -> None:
     log.append([Frame(**{**fields, "chain": original.chain})])
     log.append([Frame.build(2, 1, 0x10, [b"next"], 0, original.chain)])
     assert log.last_index == 2
+
+
+def test_a_log_that_is_abandoned_is_let_go_of_and_not_called_clean() -> None:
+    disk = SimulatedDisk()
+    log = open_log(disk)
+    fill(log, 3, 100)
+    log.sync()
+    log.close()
+    log = open_log(disk)
+    assert log.recovery.is_clean
+    fill(log, 3, 100)
+    log.abandon()
+    log.close()  # nothing more
+    again = open_log(disk)  # the lock is free
+    assert not again.recovery.is_clean
+    assert again.last_index == 6
