@@ -17,7 +17,7 @@ ON ?=
 KILLS ?=
 PEERS ?= etcd,nats
 REPEATS ?=
-PACKAGES := proto storage raft node client embedded
+PACKAGES := proto storage raft node client embedded testing
 
 .PHONY: help setup run test chaos bench check format lint types imports generated proto links clean coverage fuzz
 

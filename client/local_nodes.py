@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,19 @@ CLUSTER = "local"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 _LOG_LINES_SHOWN = 15
+_PORT_MIN = 10_000
+_PORTS_MIN = 2_000  # to choose from
+_USUALLY_EPHEMERAL_FROM = 32_768
+
+# Runs in the child before the node does: the kernel shall kill it when this process dies, however it dies.
+# (A preexec_fn could do it too, but makes Python fork, which the gRPC threads of this process do not stand.)
+LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that started it died first")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 _CONFIG = """\
 # Written by `quorumlog local`; start this node alone with: quorumlog serve --config {path}
@@ -49,12 +63,20 @@ class LocalNode:
     """One node process. Its output goes to <directory>/<node id>.log."""
 
     def __init__(
-        self, node_id: str, directory: Path, client_address: str, peer_address: str, http_address: str
+        self,
+        node_id: str,
+        directory: Path,
+        client_address: str,
+        peer_address: str,
+        http_address: str,
+        door: str = "",
     ) -> None:
+        """`door`: where its peers dial instead of its peer address; testing/switchboard.py stands there."""
         self.node_id = node_id
         self.client_address = client_address
         self.peer_address = peer_address
         self.http_address = http_address
+        self.door = door or peer_address
         self.config = directory / f"{node_id}.toml"
         self.data = directory / node_id
         self.log = directory / f"{node_id}.log"
@@ -67,13 +89,18 @@ class LocalNode:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        """True once there was a process."""
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         """True while the process exists."""
         return self._process is not None and self._process.poll() is None
 
     def configure(self, peers: list[LocalNode], certificates: LocalCertificates | None) -> None:
         """Write the configuration file."""
-        members = ", ".join(f'"{peer.node_id}={peer.peer_address}"' for peer in peers)
+        members = ", ".join(f'"{peer.node_id}={peer.door}"' for peer in peers)
         text = _CONFIG.format(
             path=self.config,
             cluster=CLUSTER,
@@ -91,10 +118,11 @@ class LocalNode:
 
     def start(self) -> None:
         """Start the process; in a session of its own, so that Ctrl-C reaches only the one who stops it."""
+        command = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid())]
         with ExitStack() as files:
             log: IO[bytes] = files.enter_context(self.log.open("ab"))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "quorumlog.node", "--config", str(self.config)],
+                [*command, "-m", "quorumlog.node", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,6 +146,18 @@ class LocalNode:
         """SIGKILL, as a crash."""
         assert self._process is not None
         self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and answers nobody."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def terminate(self) -> None:
         """Ask it to stop."""
@@ -182,12 +222,34 @@ class LocalNodes:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses at this moment, all different."""
-    with ExitStack() as sockets:
-        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
+    """Return ports that nobody listens on, below the range that the kernel gives to outgoing connections.
+
+    Any connection could take a port of that range while its node is down, and the node could not come back.
+    """
+    lowest = _ephemeral_from()
+    chosen: list[int] = []
+    while len(chosen) < count:
+        port = random.randrange(_PORT_MIN, lowest)
+        if port not in chosen and _is_free(port):
+            chosen.append(port)
+    return chosen
+
+
+def _ephemeral_from() -> int:
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = _USUALLY_EPHEMERAL_FROM
+    return lowest if lowest > _PORT_MIN + _PORTS_MIN else _USUALLY_EPHEMERAL_FROM
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _quoted(path: Path) -> str:

@@ -45,7 +45,7 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("the synchronous client was called from its own event loop: use AsyncClient")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.begin(coroutine)
         try:
             return _waited_for(future)
         except concurrent.futures.CancelledError:
@@ -55,9 +55,21 @@ class LoopThread:
             future.cancel()
             raise
 
+    def begin(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
+        """Run a coroutine there, without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def stop(self) -> None:
+        """End the thread; not for the shared one, which others may need."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
 
 def _waited_for(future: concurrent.futures.Future[_Result]) -> _Result:

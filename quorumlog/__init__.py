@@ -11,6 +11,7 @@ This package is the import root; it imports nothing until open is used. Its laye
     quorumlog.node      one server process: gRPC services, routing, the state machine, health
     quorumlog.client    what users import, and the `quorumlog` command; sees proto alone
     quorumlog.embedded  a node and its client in one process; behind quorumlog.open
+    quorumlog.testing   fixtures for pytest: an embedded log, a real cluster to break
 
 Words, each with one meaning everywhere:
 

@@ -23,6 +23,8 @@ from quorumlog.raft.membership import Members
 STICKY: Final = 0.7  # heartbeats reach voters at different moments: the first that misses them must not wait
 # A leader whose session has ended is probably gone. Asking early does no harm: who hears it says no.
 LOST_S: Final = (0.02, 0.12)
+# Whoever has just started, or found the others again, and hears no leader in this time: there is none.
+FOUND_S: Final = (0.05, 0.15)
 RETRY: Final = 0.5  # of an election timeout: how soon to ask again after a refusal
 
 
@@ -64,6 +66,11 @@ class Election:
         """The session with the leader has ended."""
         self._heard_leader_at = -math.inf
         self._core.hasten_election(*LOST_S)
+
+    def majority_found(self) -> None:
+        """There are sessions with a majority: if it has a leader, that one speaks at once."""
+        if self._heard_leader_at == -math.inf and self._core.role != LEADER:
+            self._core.hasten_election(*FOUND_S)
 
     def begin(self) -> PreVote | None:
         """The deadline has passed: return the question for all other voters, or None where none is asked.

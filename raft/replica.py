@@ -539,6 +539,9 @@ class Replica:
         self.peers.connected(peer_id, session, standing)
         self._become_voter()
         self.leader.peer_connected(peer_id)
+        voters = self.journal.members.current.voters
+        if 2 * len(voters & {self.config.node_id, *self.peers.sessions}) > len(voters):
+            self.election.majority_found()
         self.repairer.peer_connected()
         self._wake()
 

@@ -9,33 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from quorumlog.client.local_nodes import LAUNCHER, free_ports
 from quorumlog.proto import service_pb2
 from tests.support.certificates import TestAuthority
 from tests.support.observer import Observer
 from tests.support.replica import Replica
 from tests.support.waiting import UNIT_S, eventually
 
-# Runs in the child before the node does: the kernel shall kill it when this process dies, however it dies.
-# (A preexec_fn could do it too, but makes Python fork, which the gRPC threads of this process do not stand.)
-_LAUNCHER = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the test process died first")
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
-
 _LOG_TAIL_BYTES = 6000
+
+__all__ = ["NodeCluster", "NodeFailed", "NodeProcess", "free_ports"]
 
 
 class NodeFailed(AssertionError):
@@ -86,7 +77,7 @@ class NodeProcess:
     def launch(self) -> None:
         """Start the process without waiting for it to serve."""
         assert not self.is_running, f"{self.node_id} is running already"
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
+        command = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid())]
         command += ["-m", "quorumlog.node", "--config", str(self._config)]
         with self._output.open("wb") as output, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -313,27 +304,3 @@ def _tls_settings(authority: TestAuthority | None, node_id: str) -> dict[str, st
         "tls.key": str(files.key),
         "tls.authority": str(files.authority),
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, below the range that the kernel gives to outgoing connections.
-
-    Any connection could take a port of that range while its node is down, and the node could not come back.
-    """
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    assert lowest > 12000, f"too few ports below the ephemeral range, which begins at {lowest}"
-    chosen: list[int] = []
-    while len(chosen) < count:
-        port = random.randrange(10000, lowest)
-        if port not in chosen and _is_free(port):
-            chosen.append(port)
-    return chosen
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
