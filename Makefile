@@ -90,6 +90,7 @@ types: setup links
 	expected=$$(ls quorumlog/*.py $(addsuffix /*.py,$(PACKAGES)) $(addsuffix /*.pyi,$(PACKAGES)) 2>/dev/null | sed 's/\.pyi$$/.py/' | sort -u | wc -l); \
 	grep -q "no issues found in $$expected source files" .links/mypy.txt || { echo "mypy: expected a clean run over $$expected files" >&2; exit 1; }
 	@MYPYPATH=.links:. $(BIN)/mypy --strict -p bench
+	@MYPYPATH=.links $(BIN)/mypy --strict examples/*.py
 
 imports: setup links
 	@cd .links && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
