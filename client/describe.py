@@ -106,6 +106,16 @@ class NodeStatus:
     alarms: tuple[str, ...]
     members: tuple[Member, ...]  # as of its log
     not_voting: str  # why its votes do not count; empty: they do
+    http_address: str = ""  # advertised; empty: nothing is served over HTTP
+    clock_ms: int = 0  # its clock when it answered; 0: a node that is too old to say this and what follows
+    disk_free_bytes: int = 0  # where the log is
+    disk_total_bytes: int = 0  # 0: not known
+    fsync_count: int = 0  # since it started
+    fsync_p50_us: int = 0  # half of them took at most so long
+    fsync_p99_us: int = 0  # and 99 in 100
+    open_files: int = 0  # descriptors of its process
+    open_files_max: int = 0  # 0: no limit, or not known
+    certificate_expires_ms: int = 0  # 0: plain text
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +164,7 @@ def cluster_status(message: service_pb2.StatusResponse) -> ClusterStatus:
         cluster=message.cluster,
         leader_id=message.leader_id,
         term=message.term,
-        nodes=tuple(_node_status(node) for node in message.nodes),
+        nodes=tuple(node_status(node) for node in message.nodes),
         sync_policy=policy_name(message.sync_policy),
     )
 
@@ -166,7 +176,8 @@ def members_of(messages: Iterable[entry_pb2.Member]) -> tuple[Member, ...]:
     )
 
 
-def _node_status(message: service_pb2.NodeStatus) -> NodeStatus:
+def node_status(message: service_pb2.NodeStatus) -> NodeStatus:
+    """Return the value for a message."""
     peers = tuple(
         PeerStatus(each.node_id, each.connected, each.state, each.match_index, each.lag, each.refused)
         for each in message.peers
@@ -193,4 +204,14 @@ def _node_status(message: service_pb2.NodeStatus) -> NodeStatus:
         alarms=tuple(message.alarms),
         members=members_of(message.members),
         not_voting=message.not_voting,
+        http_address=message.http_address,
+        clock_ms=message.clock_ms,
+        disk_free_bytes=message.disk_free_bytes,
+        disk_total_bytes=message.disk_total_bytes,
+        fsync_count=message.fsync_count,
+        fsync_p50_us=message.fsync_p50_us,
+        fsync_p99_us=message.fsync_p99_us,
+        open_files=message.open_files,
+        open_files_max=message.open_files_max,
+        certificate_expires_ms=message.certificate_expires_ms,
     )

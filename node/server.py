@@ -33,6 +33,7 @@ from quorumlog.node.errors import Metadata
 from quorumlog.node.grants import Grants
 from quorumlog.node.health import SERVICE_NAME as HEALTH_NAME
 from quorumlog.node.health import Health
+from quorumlog.node.host import Host
 from quorumlog.node.listening import ClientPort, Server, open_port
 from quorumlog.node.log_service import LogService
 from quorumlog.node.machine import LogMachine
@@ -308,7 +309,8 @@ def _assemble(
     consuming = Consuming(machine, reader, freshness, tails, outbound)
     engine.on_applied.append(lambda: tails.applied(machine.take_changed()))
     engine.is_awaited = lambda: tails.is_awaited
-    statuses = Statuses(engine, machine, channels, config, str(port.address))
+    host = Host(config.data, certificates)
+    statuses = Statuses(engine, machine, channels, config, str(port.address), host)
     services = (
         LogService(engine, router, producing, streams, consuming, timeout_s),
         TopicsService(engine, machine, router, reader, freshness, timeout_s),

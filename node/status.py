@@ -11,6 +11,7 @@ import grpc
 
 from quorumlog.node.channels import Channels
 from quorumlog.node.config import Config
+from quorumlog.node.host import Host
 from quorumlog.node.machine import LogMachine
 from quorumlog.node.routing import UnaryCallable
 from quorumlog.proto import entry_pb2, service_pb2
@@ -23,13 +24,21 @@ class Statuses:
     """The status of each node, as this one learns it."""
 
     def __init__(
-        self, engine: Engine, machine: LogMachine, channels: Channels, config: Config, client_address: str
+        self,
+        engine: Engine,
+        machine: LogMachine,
+        channels: Channels,
+        config: Config,
+        client_address: str,
+        host: Host | None = None,
     ) -> None:
+        """`host`: None leaves out what the machine under the node would say."""
         self._engine = engine
         self._machine = machine
         self._channels = channels
         self._config = config
         self._client_address = client_address
+        self._host = host
         self._started = time.monotonic()
         self.version = metadata.version("quorumlog")
         self.http_address = ""  # advertised; empty: nothing is served over HTTP
@@ -53,7 +62,8 @@ class Statuses:
         """Describe this node."""
         status = self._engine.status()
         by_id = sorted(status.peers.values(), key=lambda peer: peer.node_id)
-        return service_pb2.NodeStatus(
+        syncs = self._engine.counters().syncs
+        message = service_pb2.NodeStatus(
             node_id=status.node_id,
             client_address=self._client_address,
             peer_address=str(self._config.peer.advertised),
@@ -75,7 +85,13 @@ class Statuses:
             members=sorted_members(self._engine.members),
             not_voting=self._engine.why_not_voting or "",
             http_address=self.http_address,
+            fsync_count=sum(syncs.counts),
+            fsync_p50_us=round(syncs.quantile_s(0.5) * 1e6),
+            fsync_p99_us=round(syncs.quantile_s(0.99) * 1e6),
         )
+        if self._host is not None:
+            self._host.describe(message)
+        return message
 
     async def _ask(self, peer: PeerState, timeout_s: float) -> service_pb2.NodeStatus:
         if peer.client_address is None:

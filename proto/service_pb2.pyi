@@ -296,7 +296,7 @@ class StatusResponse(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., sync_policy: _Optional[_Union[_entry_pb2.SyncPolicy, str]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms", "members", "not_voting", "http_address")
+    __slots__ = ("node_id", "client_address", "peer_address", "reachable", "error", "role", "term", "leader_id", "commit_index", "applied_index", "log_start", "log_end", "durable_index", "peers", "log_bytes", "segments", "version", "uptime_ms", "alarms", "members", "not_voting", "http_address", "clock_ms", "disk_free_bytes", "disk_total_bytes", "fsync_count", "fsync_p50_us", "fsync_p99_us", "open_files", "open_files_max", "certificate_expires_ms")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -319,6 +319,15 @@ class NodeStatus(_message.Message):
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     NOT_VOTING_FIELD_NUMBER: _ClassVar[int]
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_P50_US_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_P99_US_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILES_MAX_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     client_address: str
     peer_address: str
@@ -341,7 +350,16 @@ class NodeStatus(_message.Message):
     members: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Member]
     not_voting: str
     http_address: str
-    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., not_voting: _Optional[str] = ..., http_address: _Optional[str] = ...) -> None: ...
+    clock_ms: int
+    disk_free_bytes: int
+    disk_total_bytes: int
+    fsync_count: int
+    fsync_p50_us: int
+    fsync_p99_us: int
+    open_files: int
+    open_files_max: int
+    certificate_expires_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., client_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., reachable: bool = ..., error: _Optional[str] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[str] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., log_start: _Optional[int] = ..., log_end: _Optional[int] = ..., durable_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., log_bytes: _Optional[int] = ..., segments: _Optional[int] = ..., version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ..., members: _Optional[_Iterable[_Union[_entry_pb2.Member, _Mapping]]] = ..., not_voting: _Optional[str] = ..., http_address: _Optional[str] = ..., clock_ms: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_total_bytes: _Optional[int] = ..., fsync_count: _Optional[int] = ..., fsync_p50_us: _Optional[int] = ..., fsync_p99_us: _Optional[int] = ..., open_files: _Optional[int] = ..., open_files_max: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
     __slots__ = ("node_id", "connected", "state", "match_index", "lag", "refused")

@@ -33,3 +33,16 @@ class Durations:
             total += count
             buckets.append((bound, total))
         return buckets
+
+    def quantile_s(self, part: float) -> float:
+        """Return the upper end of the bucket in which that part (0 to 1) of them has ended.
+
+        0 where nothing was counted; the last bound also stands for what took longer.
+        """
+        wanted = part * sum(self.counts)
+        total = 0
+        for bound_s, count in zip((*BOUNDS_S, BOUNDS_S[-1]), self.counts, strict=True):
+            total += count
+            if total >= wanted and total:
+                return bound_s
+        return 0.0
