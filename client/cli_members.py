@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import counted, note, print_structured, print_table
+from quorumlog.client.cli_output import Styled, counted, note, print_structured, print_table
+from quorumlog.client.cluster_notes import NO_ANSWER, ROLE_STYLES, notes_on
 
 if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
     from quorumlog.client.describe import ClusterStatus, Member
 
-_TITLES = ("NODE", "KIND", "PEER ADDRESS", "STATE", "LAG", "NOTES")
+_TITLES = ("NODE", "KIND", "PEER ADDRESS", "STATE", "LAG")
 _ADD_TIMEOUT_S = 300.0  # a log of some GiB, copied over a slow network
 _LOOK_AGAIN_S = 1.0
 
@@ -159,31 +160,26 @@ async def _members(options: argparse.Namespace) -> int:
     if print_structured(status.members, options):
         return 0
     print_table(_TITLES, [_row(status, member) for member in status.members])
+    print_notes(status)
     print(f"\n{_who(status.members)}; leader {status.leader_id or 'none'}")
     return 0
 
 
 def _row(status: ClusterStatus, member: Member) -> tuple[object, ...]:
     node = next((each for each in status.nodes if each.node_id == member.node_id), None)
-    state = node.role if node is not None and node.reachable else "no answer"
+    state = node.role if node is not None and node.reachable else NO_ANSWER
     peer = status.peer(member.node_id)
     lag = peer.lag if peer is not None and peer.connected else None
     kind = "learner" if member.learner else "voter"
-    return member.node_id, kind, member.peer_address, state, lag, "; ".join(notes_on(status, member.node_id))
+    styled = Styled(state, ROLE_STYLES.get(state, ""))
+    return member.node_id, kind, member.peer_address, styled, lag
 
 
-def notes_on(status: ClusterStatus, node_id: str) -> list[str]:
-    """Return what an operator should know of a node: from itself, and from the leader."""
-    node = next((each for each in status.nodes if each.node_id == node_id), None)
-    peer = status.peer(node_id)
-    said = list(node.alarms) if node is not None else []
-    if node is not None and not node.reachable:
-        said.append(f"no answer: {node.error}")
-    if node is not None and node.not_voting:
-        said.append(f"does not vote: {node.not_voting}")
-    if peer is not None and peer.refused:
-        said.append(f"the leader refuses it: {peer.refused}")
-    return said
+def print_notes(status: ClusterStatus) -> None:
+    """Print what is wrong with nodes, a line for each thing: in a table it would be cut off."""
+    for node in status.nodes:
+        for text in notes_on(status, node.node_id):
+            print(f"  {node.node_id}: {text}")
 
 
 def _who(members: tuple[Member, ...]) -> str:

@@ -44,19 +44,35 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=_plain, ensure_ascii=False), flush=True)
 
 
-def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under titles, numbers to the right; bold and colours only on a terminal without NO_COLOR."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Styled:
+    """A cell of a table with a style of rich's, which counts on a terminal alone."""
+
+    text: str
+    style: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, whole: bool = False) -> None:
+    """Print rows under titles, numbers to the right; bold and colours only on a terminal without NO_COLOR.
+
+    A cell may be Styled. `whole`: what is wider than the terminal goes on in its next line, uncut.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    rows = list(rows)
     cells = [[_text(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, title in enumerate(titles):
         numeric = bool(cells) and all(_is_numeric(row[column]) for row in cells)
         table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    for row in rows:
+        table.add_row(*(Text(_text(cell), cell.style if isinstance(cell, Styled) else "") for cell in row))
+    width = None if sys.stdout.isatty() and not whole else _PIPE_COLUMNS
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 

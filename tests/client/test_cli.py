@@ -163,13 +163,27 @@ async def test_the_state_of_the_cluster(cluster: FakeCluster) -> None:
         ["n3", "follower"],
     ]
     assert "leader n1, term 1, sync always, 3 of 3 nodes answer" in table
+    assert "\x1b" not in table, "no colours where nobody looks"
+    wide = (await run(cluster, "cluster", "status", "-o", "wide")).out
+    assert len(wide.splitlines()[0].split()) > len(table.splitlines()[0].split())
     (status,) = (await run(cluster, "cluster", "status", "-o", "json")).json
     assert status["leader_id"] == "n1"
 
 
+async def test_the_state_of_a_cluster_without_a_leader_is_a_failure(cluster: FakeCluster) -> None:
+    await cluster.nodes["n3"].stop()
+    cluster.leader = None
+    done = await run(cluster, "cluster", "status")
+    assert done.code == 1
+    assert done.out.splitlines()[3].split() == ["n3", "no", "answer", cluster.nodes["n3"].address]
+    assert "leader none, term 1" in done.out
+    assert "hint: no leader" in done.err
+    assert (await run(cluster, "cluster", "status", "-o", "json")).code == 1
+
+
 async def test_members_and_leadership(cluster: FakeCluster) -> None:
     table = (await run(cluster, "cluster", "members")).out.splitlines()
-    assert table[0].split() == ["NODE", "KIND", "PEER", "ADDRESS", "STATE", "LAG", "NOTES"]
+    assert table[0].split() == ["NODE", "KIND", "PEER", "ADDRESS", "STATE", "LAG"]
     assert table[1].split() == ["n1", "voter", "n1:9651", "leader"]
     assert table[-1] == "3 voters: n1, n2, n3; leader n1"
     added = await run(cluster, "cluster", "add", "n4", "n4:9651")
