@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from quorumlog.client import cli_top
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
 from quorumlog.client.cli_members import add_verbs, print_notes
 from quorumlog.client.cli_output import Styled, lasting, note, print_structured, print_table, sized
@@ -58,6 +59,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_connection(status)
     add_output(status)
     status.set_defaults(run=lambda options: run(_status(options)))
+    cli_top.add_command(verbs)
     add_verbs(verbs)
 
 

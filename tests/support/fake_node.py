@@ -465,6 +465,7 @@ class _Cluster(service_pb2_grpc.ClusterServicer):
                 client_address=node.address,
                 reachable=node._server is not None,
                 role="leader" if node.leads else "follower",
+                term=1,
                 commit_index=cluster.raft_index,
                 applied_index=cluster.raft_index,
                 members=self._members(),
