@@ -18,6 +18,7 @@ from quorumlog.client import (
     cli_certs,
     cli_cluster,
     cli_consume,
+    cli_doctor,
     cli_health,
     cli_local,
     cli_produce,
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_produce.add_commands(commands)
     cli_consume.add_commands(commands)
     cli_cluster.add_commands(commands)
+    cli_doctor.add_commands(commands)
     cli_health.add_commands(commands)
     cli_verify.add_commands(commands)
     cli_certs.add_commands(commands)

@@ -1,0 +1,70 @@
+"""`quorumlog doctor`: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from quorumlog.client.cli_connect import add_connection, add_output, run, servers_of, tls_of
+from quorumlog.client.cli_output import counted, print_structured
+
+if TYPE_CHECKING:
+    from quorumlog.client.checkup import Check
+
+_DESCRIPTION = """\
+Check a cluster from here: can each node be reached, is there a majority, does everybody keep up, are clocks,
+disks and certificates in order. What is not ok comes with what to do. Exit code 0: nothing has failed
+(warnings do not count), 1: something has.
+"""
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "unknown": "cyan"}
+_OUTCOMES = ("ok", "warning", "failed", "unknown")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    doctor = commands.add_parser(
+        "doctor", help="find out what is wrong, and what to do", description=_DESCRIPTION, allow_abbrev=False
+    )
+    add_connection(doctor)
+    add_output(doctor)
+    doctor.set_defaults(run=lambda options: run(_doctor(options)))
+
+
+async def _doctor(options: argparse.Namespace) -> int:
+    from quorumlog.client.checkup import examine, worst
+    from quorumlog.client.endpoints import parse_servers
+    from quorumlog.client.examining import collect
+
+    evidence = await collect(parse_servers(servers_of(options)), tls_of(options))
+    checks = examine(evidence)
+    outcome = worst(checks)
+    cluster = evidence.status.cluster if evidence.status is not None else ""
+    if not print_structured({"cluster": cluster, "outcome": outcome, "checks": checks}, options):
+        _print(checks)
+    return 1 if outcome == "failed" else 0
+
+
+def _print(checks: list[Check]) -> None:
+    """Print a line for each check, and what to do below those that are not ok."""
+    import sys
+
+    from rich.console import Console
+    from rich.text import Text
+
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    name_width = max(len(check.name) for check in checks)
+    subject_width = max(len(check.subject) for check in checks)
+    for check in checks:
+        line = Text(f"{check.outcome:8}", _STYLES[check.outcome])
+        line.append(
+            f"{check.name:{name_width}}  {check.subject:{subject_width}}  {check.found}", "not bold default"
+        )
+        console.print(line, soft_wrap=True)
+        if check.advice:
+            console.print(
+                Text(f"{'':8}{'':{name_width}}  {'':{subject_width}}  do: {check.advice}"), soft_wrap=True
+            )
+    counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in _OUTCOMES}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    console.print(Text(f"\n{counted(len(checks), 'check')}: {told}"))
