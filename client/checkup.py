@@ -40,7 +40,7 @@ _ADVICE = (
     ("TLS handshake", "check --ca, --cert and --cert-key, and that the certificate names this address"),
     (
         "closed by the other side",
-        "a node that speaks TLS closes plain connections: give --ca, --cert, --cert-key",
+        "a node that speaks TLS (give --ca, --cert and --cert-key), or a peer port (give the client port)",
     ),
     ("not a gRPC server", "another service has this port; the HTTP port perhaps: give the client port"),
     ("another version", "another service has this port, or the versions are too far apart"),

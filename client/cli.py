@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from quorumlog.client import (
+    cli_bench,
     cli_certs,
     cli_cluster,
     cli_consume,
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_consume.add_commands(commands)
     cli_cluster.add_commands(commands)
     cli_doctor.add_commands(commands)
+    cli_bench.add_commands(commands)
     cli_health.add_commands(commands)
     cli_verify.add_commands(commands)
     cli_certs.add_commands(commands)

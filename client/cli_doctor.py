@@ -17,6 +17,7 @@ disks and certificates in order. What is not ok comes with what to do. Exit code
 (warnings do not count), 1: something has.
 """
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "unknown": "cyan"}
+_PIPE_COLUMNS = 1000
 _OUTCOMES = ("ok", "warning", "failed", "unknown")
 
 
@@ -49,22 +50,18 @@ def _print(checks: list[Check]) -> None:
     import sys
 
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-    width = None if sys.stdout.isatty() else 1000
-    console = Console(width=width, highlight=False, markup=False, emoji=False)
-    name_width = max(len(check.name) for check in checks)
-    subject_width = max(len(check.subject) for check in checks)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for check in checks:
-        line = Text(f"{check.outcome:8}", _STYLES[check.outcome])
-        line.append(
-            f"{check.name:{name_width}}  {check.subject:{subject_width}}  {check.found}", "not bold default"
-        )
-        console.print(line, soft_wrap=True)
-        if check.advice:
-            console.print(
-                Text(f"{'':8}{'':{name_width}}  {'':{subject_width}}  do: {check.advice}"), soft_wrap=True
-            )
+        found = check.found if not check.advice else f"{check.found}\ndo: {check.advice}"
+        table.add_row(Text(check.outcome, _STYLES[check.outcome]), check.name, check.subject, found)
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
     counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in _OUTCOMES}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    console.print(Text(f"\n{counted(len(checks), 'check')}: {told}"))
+    print(f"\n{counted(len(checks), 'check')}: {told}")

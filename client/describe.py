@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from quorumlog.client.core import policy_name
+from quorumlog.client.translate import cause_of
 from quorumlog.proto import entry_pb2, service_pb2
 
 SyncPolicy: TypeAlias = Literal["always", "interval", "os"]
@@ -187,7 +188,7 @@ def node_status(message: service_pb2.NodeStatus) -> NodeStatus:
         client_address=message.client_address,
         peer_address=message.peer_address,
         reachable=message.reachable,
-        error=message.error,
+        error=cause_of(message.error),
         role=message.role,
         term=message.term,
         leader_id=message.leader_id,

@@ -61,7 +61,7 @@ _CAUSES = (
 def from_rpc(error: grpc.aio.AioRpcError, address: str) -> QuorumlogError:
     """Return what a failed call to `address` means; the caller raises it `from` the gRPC error."""
     info = error_info(error)
-    cause = _cause(error.details() or error.code().name)
+    cause = cause_of(error.details() or error.code().name)
     if info is None:
         cls = _BY_STATUS.get(error.code(), QuorumlogError)
         return cls(cause, attempts=[Attempt(address, cause)])
@@ -99,5 +99,6 @@ def leader_of(metadata: Any) -> tuple[str, str] | None:
     return None
 
 
-def _cause(details: str) -> str:
+def cause_of(details: str) -> str:
+    """Return what gRPC's prose means, in a few words; text that says nothing known as it is."""
     return next((cause for phrase, cause in _CAUSES if phrase in details), details)
