@@ -61,7 +61,11 @@ def _print(checks: list[Check]) -> None:
         found = check.found if not check.advice else f"{check.found}\ndo: {check.advice}"
         table.add_row(Text(check.outcome, _STYLES[check.outcome]), check.name, check.subject, found)
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
     counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in _OUTCOMES}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     print(f"\n{counted(len(checks), 'check')}: {told}")

@@ -28,6 +28,15 @@ Remove a node: its votes and copies count no longer. A leader hands over first. 
 are left and answer would be no majority. The node itself goes on running, alone; stop it, and delete its data
 directory before it is added again under the same name.
 """
+_TRANSFER = """\
+Let another node lead, without the pause that an election takes: writes wait for some tens of milliseconds.
+Refused, with the leader as it is, where the node is no voter, is not connected, or does not reach the end of
+the log within two seconds.
+"""
+_MEMBERS = """\
+Show who takes part, as the leader has it: voters count in majorities, learners do not until they have caught
+up. What is wrong with a node stands below.
+"""
 _CHECK_STOP = """\
 Ask the leader whether the cluster would go on if this node was stopped now. Exit code 0: yes, 1: no.
 """
@@ -39,26 +48,30 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add.add_argument("node", metavar="NODE", help="its node_id")
     add.add_argument("address", metavar="PEER_ADDRESS", help="host:port where the other nodes reach it")
     add.add_argument(
-        "--timeout", type=float, default=_ADD_TIMEOUT_S, metavar="SECONDS", help="default: %(default)g"
+        "--timeout",
+        type=float,
+        default=_ADD_TIMEOUT_S,
+        metavar="SECONDS",
+        help="to wait (default: %(default)g)",
     )
     add.set_defaults(run=lambda options: run(_add(options)))
 
     remove = _verb(verbs, "remove", "remove a node", _REMOVE, aliases=["rm"])
-    remove.add_argument("node", metavar="NODE")
+    remove.add_argument("node", metavar="NODE", help="its node_id")
     add_confirmation(remove)
     remove.set_defaults(run=_remove_if_sure)
 
-    transfer = _verb(verbs, "transfer", "let another node lead", aliases=["transfer-leader"])
+    transfer = _verb(verbs, "transfer", "let another node lead", _TRANSFER, aliases=["transfer-leader"])
     transfer.add_argument(
         "node", metavar="NODE", nargs="?", default="", help="default: the follower that is furthest"
     )
     transfer.set_defaults(run=lambda options: run(_transfer(options)))
 
     check = _verb(verbs, "check-stop", "is it safe to stop this node now?", _CHECK_STOP)
-    check.add_argument("node", metavar="NODE")
+    check.add_argument("node", metavar="NODE", help="its node_id")
     check.set_defaults(run=lambda options: run(_check_stop(options)))
 
-    members = _verb(verbs, "members", "show who takes part")
+    members = _verb(verbs, "members", "show who takes part", _MEMBERS)
     members.set_defaults(run=lambda options: run(_members(options)))
 
 
@@ -159,7 +172,11 @@ async def _members(options: argparse.Namespace) -> int:
         status = await client.status()
     if print_structured(status.members, options):
         return 0
-    print_table(_TITLES, [_row(status, member) for member in status.members])
+    if options.output == "wide":
+        rows = [(*_row(status, member), member.directory_id or None) for member in status.members]
+        print_table((*_TITLES, "DATA DIRECTORY"), rows, whole=True)
+    else:
+        print_table(_TITLES, [_row(status, member) for member in status.members])
     print_notes(status)
     print(f"\n{_who(status.members)}; leader {status.leader_id or 'none'}")
     return 0
