@@ -28,7 +28,7 @@ def screen(view: View, height: int | None = None, keys: str = "") -> RenderableT
     if height is not None:
         room = max(1, height - _FRAME_LINES - len(view.nodes) - len(notes) - len(events))
     parts: list[RenderableType] = [_headline(view), Text(), _nodes(view)]
-    parts += [Text(f"  {node_id}: {note}", "yellow") for node_id, note in notes]
+    parts += [_line(f"  {node_id}: {note}", "yellow") for node_id, note in notes]
     parts += [Text(), _topics(view.topics[:room])]
     if len(view.topics) > room:
         parts.append(Text(f"  and {len(view.topics) - room} more", "dim"))
@@ -92,9 +92,12 @@ def _table(titles: tuple[str, ...], left: int) -> Table:
 
 
 def _event(event: Event) -> Text:
-    text = Text(f"  {time_of(event.time_ms)}  {event.text}", _EVENT_STYLES[event.severity])
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+    return _line(f"  {time_of(event.time_ms)}  {event.text}", _EVENT_STYLES[event.severity])
+
+
+def _line(text: str, style: str) -> Text:
+    """Return what takes one line, however long it is."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _number(value: object) -> str:

@@ -118,13 +118,14 @@ def advance(view: View | None, look: Look, interval_s: float) -> View:
         node_rates = _node_rates(view.measured_from, look)
         topic_rates = {**view.topic_rates, **_topic_rates(view.measured_from, look)}
     leads = bool(leader_id)
+    topics_are_old = look.topics is view.look.topics and not is_due  # there may be thousands, to be sorted
     return View(
         look=look,
         leader_id=leader_id,
         term=look.status.term,
         without_leader_s=None if leads or not view.led_by else look.at_s - view.led_at_s,
         nodes=_node_rows(look, node_rates),
-        topics=_topic_rows(look, topic_rates),
+        topics=view.topics if topics_are_old else _topic_rows(look, topic_rates),
         events=(*view.events, *events)[-EVENTS_KEPT:],
         revision=view.revision + changed,
         measured_from=look if is_due else view.measured_from,

@@ -47,6 +47,7 @@ _CAUSES = (
     ("recvmsg:", "connection lost"),
     ("WRONG_VERSION_NUMBER", "TLS handshake failed: it speaks plain text"),
     ("CERTIFICATE_VERIFY_FAILED", "TLS handshake failed: its certificate is not of the authority given"),
+    ("Handshake read failed", "connection closed during the handshake"),  # a node that starts or stops, too
     ("handshake", "TLS handshake failed"),
     ("Trying to connect an http1.x server", "not a gRPC server (it speaks HTTP/1)"),
     ("Failed parsing HTTP/2", "not a gRPC server"),

@@ -43,6 +43,7 @@ class Watcher:
         self._node_at: dict[str, str] = {}  # address -> node id, where it has answered once
         self._said: dict[str, NodeStatus] = {}  # by node id: what it said of itself last
         self._said_at_s: dict[str, float] = {}  # and when it was asked for that
+        self._newest: service_pb2.StatusResponse | None = None  # of the highest term, or the last there was
         self._survey: dict[str, NodeStatus] = {}  # by node id: what another node said last
         self._survey_at_s = float("-inf")
         self._topics: tuple[Topic, ...] = ()
@@ -79,7 +80,7 @@ class Watcher:
     def look(self) -> Look:
         """Return what is known at this moment; it waits for nothing."""
         now_s = time.monotonic()
-        newest = max(self._answering(), key=lambda answer: answer.term, default=None)
+        newest = self._newest = max(self._answering(), key=lambda answer: answer.term, default=self._newest)
         nodes = {name: self._indirect(node, now_s) for name, node in self._survey.items()}
         for address, name in self._node_at.items():
             answer = self._answers.get(address, "")

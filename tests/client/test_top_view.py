@@ -232,6 +232,15 @@ EVENTS
     )
 
 
+def test_the_screen_fits_its_terminal_whatever_a_node_complains_of() -> None:
+    complaining = replace(
+        led_by("n1", 1.0), nodes=(node("n1", "leader"), silent("n2", "why " * 80), node("n3"))
+    )
+    lines = shown(seen(complaining), height=24).splitlines()
+    (note,) = [line for line in lines if line.startswith("  n2: no answer: why")]
+    assert len(note) == 80
+
+
 def test_the_screen_fits_its_terminal() -> None:
     many = tuple(Topic(f"topic-{number:03}", number, 0, (Partition(0, 0, 1),)) for number in range(500))
     view = seen(replace(led_by("n1", 1.0), topics=many))
