@@ -68,7 +68,7 @@ class Meter:
     began_s: float
     records: int = 0
     value_bytes: int = 0
-    failed: int = 0
+    failed: int = 0  # records that were sent and not acknowledged
     ended_s: float = 0.0  # when something was done last
     latencies: Histogram = field(default_factory=Histogram)
 

@@ -152,10 +152,13 @@ def _load_of(options: argparse.Namespace) -> Load:
 
 async def _bench(options: argparse.Namespace) -> int:
     import asyncio
+    import logging
     import secrets
     import signal
 
     from quorumlog.client.loading import Stopping
+
+    logging.getLogger("quorumlog.client").setLevel(logging.ERROR)  # what is given up stands in the table
 
     load, stopping = _load_of(options), Stopping()
     topic = options.topic or _PREFIX + secrets.token_hex(4)
@@ -163,6 +166,8 @@ async def _bench(options: argparse.Namespace) -> int:
 
     def interrupt() -> None:
         interrupted.set()
+        if sys.stderr.isatty():
+            note("\nstopping: what is under way has some seconds; Ctrl-C again does not wait")
         stopping.event.set()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # the next one ends it at once
 
@@ -171,10 +176,11 @@ async def _bench(options: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
         try:
             sides = await _measure(client, topic, load, options, stopping)
+            # Before the topic is deleted, which takes its time where nobody leads.
+            _print(topic, load, sides, options, interrupted=interrupted.is_set())
         finally:
             if not options.topic:
                 await _delete(client, topic)
-    _print(topic, load, sides, options, interrupted=interrupted.is_set())
     if stopping.failure is not None:
         print_error(stopping.failure)
         return 1
@@ -276,7 +282,7 @@ class _Progress:
             told = records
 
 
-_TITLES = ("", "RECORDS", "RECORDS/S", "MB/S", "P50 ms", "P99 ms", "P99.9 ms", "MAX ms", "FAILED")
+_TITLES = ("", "RECORDS", "RECORDS/S", "MB/S", "P50 ms", "P99 ms", "P99.9 ms", "MAX ms", "UNACKED")
 
 
 def _print(

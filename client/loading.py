@@ -85,6 +85,9 @@ class Producing:
             self.meter.failed += ticket.count
             self._stopping.fail(error)  # the producer has retried all that can be
             return
+        except asyncio.CancelledError:  # given up, after a stop
+            self.meter.failed += ticket.count
+            raise
         now_s = clock()
         self.meter.latencies.record(now_s - start_s, ticket.count)
         self.meter.done(ticket.count, ticket.count * self._load.size, now_s)
