@@ -19,10 +19,11 @@ _LATEST = ("latest", "end")
 
 @dataclass(frozen=True, slots=True)
 class StartAt:
-    """Exactly one is set: an offset, how many from the end, a time; or earliest."""
+    """Exactly one is set: an offset, how many from the end or the start, a time; or earliest."""
 
     offset: int | None = None
     from_end: int | None = None  # 0: the end itself
+    from_start: int | None = None
     append_time_ms: int | None = None
 
     def queries(self, partition: int) -> list[service_pb2.OffsetQuery]:
@@ -34,7 +35,7 @@ class StartAt:
             return [service_pb2.OffsetQuery(partition=partition, append_time_ms=self.append_time_ms)]
         if self.from_end == 0:
             return [service_pb2.OffsetQuery(partition=partition, latest=True)]
-        if self.from_end is not None:
+        if self.from_end is not None or self.from_start is not None:
             return [earliest, service_pb2.OffsetQuery(partition=partition, latest=True)]
         return [earliest]
 
@@ -45,6 +46,9 @@ class StartAt:
         if self.from_end:
             earliest, latest = answers
             return max(earliest, latest - self.from_end)
+        if self.from_start is not None:
+            earliest, latest = answers
+            return min(earliest + self.from_start, latest)
         return answers[0]
 
 
@@ -55,8 +59,9 @@ LATEST = StartAt(from_end=0)
 def parse_start(start: Start, now: dt.datetime | None = None, *, name: str = "start") -> StartAt:
     """Return what `start` means. Raises UnknownOption, which calls it `name`.
 
-    "earliest" | "latest"; an offset; -N: N before the end of each partition; a datetime (one without a time
-    zone is local time) or the same as ISO 8601; a timedelta, or "-1h30m": that long ago.
+    "earliest" | "latest"; an offset; -N: N before the end of each partition; "+N": N after its start, at most
+    the end there is now; a datetime (one without a time zone is local time) or the same as ISO 8601; a
+    timedelta, or "-1h30m": that long ago.
     """
     if isinstance(start, int) and not isinstance(start, bool):
         return StartAt(offset=start) if start >= 0 else StartAt(from_end=-start)
@@ -65,7 +70,10 @@ def parse_start(start: Start, now: dt.datetime | None = None, *, name: str = "st
             return EARLIEST
         if start in _LATEST:
             return LATEST
-    return StartAt(append_time_ms=_milliseconds(start, now, name, "'earliest', 'latest', an offset, -N, "))
+        if start.startswith("+") and start[1:].isascii() and start[1:].isdecimal():
+            return StartAt(from_start=int(start[1:]))
+    others = "'earliest', 'latest', an offset, -N, '+N', "
+    return StartAt(append_time_ms=_milliseconds(start, now, name, others))
 
 
 def parse_moment(moment: Moment, now: dt.datetime | None = None, *, name: str = "moment") -> StartAt:

@@ -63,7 +63,7 @@ async def test_starts_and_ends(both: Both) -> None:
 async def test_what_is_no_place_is_told_with_what_is(both: Both, option: dict[str, object]) -> None:
     connect, _ = both
     with pytest.raises(
-        errors.UnknownOption, match="expected 'earliest', 'latest', an offset, -N, a datetime"
+        errors.UnknownOption, match="expected 'earliest', 'latest', an offset, -N, '\\+N', a datetime"
     ):
         connect().consumer("one", **option)
 
