@@ -18,16 +18,19 @@ from quorumlog.client import (
     cli_bench,
     cli_certs,
     cli_cluster,
+    cli_completion,
     cli_consume,
     cli_doctor,
     cli_health,
     cli_local,
     cli_produce,
+    cli_profile,
     cli_topic,
     cli_verify,
 )
 from quorumlog.client.cli_connect import add_connection, add_output
-from quorumlog.client.cli_output import note, print_error, print_structured
+from quorumlog.client.cli_output import be_quiet, complain, print_error, print_structured
+from quorumlog.client.cli_parser import Parser, RootParser, examples
 
 OK = 0
 FAILED = 1
@@ -35,9 +38,23 @@ USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 _DESCRIPTION = """\
-A replicated commit log. Start one with `quorumlog local` (three nodes on this machine) or
-`quorumlog serve` (one node); then `quorumlog topic create`, `produce`, `consume`.
+A replicated commit log. Each command has its own help: quorumlog COMMAND --help.
 """
+_EPILOG = (
+    examples(
+        "quorumlog local                                   three nodes on this machine, to try it",
+        "quorumlog topic create orders --partitions 3",
+        "tail -f app.log | quorumlog produce orders",
+        "quorumlog tail orders",
+    )
+    + "\n\nExit codes: 0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C."
+)
+_GROUPS = (
+    ("run nodes", ("local", "serve", "certs")),
+    ("topics and records", ("topic", "produce", "consume", "tail")),
+    ("look after a cluster", ("cluster", "health", "doctor", "verify", "bench")),
+    ("this command", ("profile", "completion", "version")),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if given[:1] == ["serve"]:
         _serve(given[1:])
+    if given[:1] == [cli_completion.COMPLETE]:
+        return cli_completion.complete(build_parser(), given[1:])
     options = build_parser().parse_args(given)
+    be_quiet(getattr(options, "quiet", False))
+    if getattr(options, "verbose", False):
+        _log_to_stderr()
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -60,11 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="quorumlog", description=_DESCRIPTION, allow_abbrev=False)
+    parser = RootParser(prog="quorumlog", description=_DESCRIPTION, epilog=_EPILOG, groups=_GROUPS)
     add_connection(parser)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    class_: type[argparse.ArgumentParser] = Parser  # not RootParser, which this one is
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=class_)
     commands.add_parser("serve", help="run one node (its own options: quorumlog serve --help)")
     cli_local.add_commands(commands)
     cli_topic.add_commands(commands)
@@ -76,7 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
     cli_health.add_commands(commands)
     cli_verify.add_commands(commands)
     cli_certs.add_commands(commands)
-    version = commands.add_parser("version", help="print the version", allow_abbrev=False)
+    cli_profile.add_commands(commands)
+    cli_completion.add_commands(commands)
+    version = commands.add_parser(
+        "version",
+        help="print the version",
+        description="Print the version of this command and of Python.",
+        epilog=examples("quorumlog version -o json"),
+    )
     add_output(version)
     version.set_defaults(run=_version)
     return parser
@@ -98,12 +128,22 @@ def _version(options: argparse.Namespace) -> int:
     return OK
 
 
+def _log_to_stderr() -> None:
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logger = logging.getLogger("quorumlog.client")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+
 def _failed(error: Exception) -> int:
     """Print an error that a user can act on; let a bug through, with its traceback."""
     from quorumlog.client.errors import QuorumlogError, UnknownOption
 
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        note(f"error: {error}")
+        complain(f"error: {error}")
         return FAILED
     if not isinstance(error, QuorumlogError):
         raise error

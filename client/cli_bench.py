@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_confirm import declined
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import counted, note, print_error, print_structured, print_table
+from quorumlog.client.cli_output import complain, counted, note, print_error, print_structured, print_table
+from quorumlog.client.cli_parser import examples
 
 if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
@@ -49,10 +50,17 @@ how long that many records at a time wait for each other. Ctrl-C prints what was
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group."""
-    group = commands.add_parser("bench", help="measure what a cluster can do", allow_abbrev=False)
+    group = commands.add_parser(
+        "bench", help="measure what a cluster can do", description="Measure what a cluster can do."
+    )
     modes = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for mode, (text, description) in _MODES.items():
-        parser = modes.add_parser(mode, help=text, description=description + _ABOUT, allow_abbrev=False)
+        parser = modes.add_parser(
+            mode,
+            help=text,
+            description=description + _ABOUT,
+            epilog=examples(f"quorumlog bench {mode}", f"quorumlog bench {mode} --duration 30s --size 1KiB"),
+        )
         _add_options(parser, mode)
         parser.set_defaults(run=_start, mode=mode)
 
@@ -122,7 +130,7 @@ def _duration(text: str) -> float:
 
 def _start(options: argparse.Namespace) -> int:
     if options.mode == "both" and options.size < 16:
-        note("error: --size: expected 16 or more, since each value tells when it was sent")
+        complain("error: --size: expected 16 or more, since each value tells when it was sent")
         return 2
     if options.topic and options.mode != "consume":
         question = f"write records of a benchmark to {options.topic}"

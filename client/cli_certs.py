@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_output
-from quorumlog.client.cli_output import note, print_json
+from quorumlog.client.cli_output import note, print_structured
+from quorumlog.client.cli_parser import examples
 
 if TYPE_CHECKING:
     from quorumlog.client.certs import Authority, Made
@@ -21,14 +22,20 @@ _ROLES = (
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group."""
-    group = commands.add_parser("certs", help="make certificates for TLS", allow_abbrev=False)
+    group = commands.add_parser(
+        "certs",
+        help="make certificates for TLS",
+        description="Make an authority of your own, for development, and the certificates that it signs.",
+    )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    init = _verb(verbs, "init", "make an authority that signs the certificates of one cluster", 3650)
+    init = _verb(
+        verbs, "init", "make an authority that signs the certificates of one cluster", 3650, "--cluster prod"
+    )
     init.add_argument("--cluster", default="quorumlog", metavar="NAME", help="default: quorumlog")
     init.set_defaults(run=_init)
 
-    node = _verb(verbs, "node", "make a node's certificate", 365)
+    node = _verb(verbs, "node", "make a node's certificate", 365, "n1 n1.example 10.0.0.1")
     _add_out(node)
     node.add_argument("node_id", metavar="NODE", help="the node's id, as in its configuration")
     node.add_argument(
@@ -39,7 +46,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     node.set_defaults(run=_node)
 
-    client = _verb(verbs, "client", "make a client's certificate", 365)
+    client = _verb(verbs, "client", "make a client's certificate", 365, "billing --role consume")
     _add_out(client)
     client.add_argument("name", metavar="NAME", help="whom it speaks for")
     client.add_argument(
@@ -54,13 +61,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, days: int
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, days: int, example: str
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}. Only the owner can read the files; none is overwritten.",
-        allow_abbrev=False,
+        epilog=examples(f"quorumlog certs {name} {example}"),
     )
     parser.add_argument("-d", "--directory", default="certs", metavar="DIR", help="default: certs")
     parser.add_argument("--days", type=float, default=days, help=f"how long it is valid (default: {days})")
@@ -78,7 +85,7 @@ def _init(options: argparse.Namespace) -> int:
     directory = Path(options.directory)
     made = make_authority(directory, options.cluster, days=options.days)
     _say(options, made)
-    if options.output == "text":
+    if options.output in ("text", "wide"):
         note(
             f"keep {made.key} away from the nodes: whoever has it can make certificates\n"
             f"next: quorumlog certs node n1 HOST... --directory {options.directory}"
@@ -90,7 +97,7 @@ def _node(options: argparse.Namespace) -> int:
     authority = _authority(options)
     made = authority.make_node(options.node_id, options.hosts, days=options.days)
     _say(options, made)
-    if options.output == "text":
+    if options.output in ("text", "wide"):
         note(f"\nin the configuration of node {options.node_id} of cluster {authority.cluster}:\n")
         print(
             "[tls]\n"
@@ -105,7 +112,7 @@ def _client(options: argparse.Namespace) -> int:
     authority = _authority(options)
     made = authority.make_client(options.name, options.roles, days=options.days)
     _say(options, made)
-    if options.output == "text":
+    if options.output in ("text", "wide"):
         note("\nfor the command:\n")
         print(
             f"export QUORUMLOG_CA={authority.certificate_file.absolute()}\n"
@@ -125,9 +132,6 @@ def _authority(options: argparse.Namespace) -> Authority:
 
 
 def _say(options: argparse.Namespace, made: Made) -> None:
-    if options.output == "json":
-        print_json(
-            {"certificate": str(made.certificate), "key": str(made.key), "expires": made.expires.isoformat()}
-        )
-    else:
+    value = {"certificate": str(made.certificate), "key": str(made.key), "expires": made.expires.isoformat()}
+    if not print_structured(value, options):
         note(f"{made.certificate}, {made.key}: valid until {made.expires:%Y-%m-%d %H:%M} UTC")

@@ -9,6 +9,7 @@ from quorumlog.client import cli_top
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
 from quorumlog.client.cli_members import add_verbs, print_notes
 from quorumlog.client.cli_output import Styled, lasting, note, print_structured, print_table, sized
+from quorumlog.client.cli_parser import examples
 from quorumlog.client.cluster_notes import ROLE_STYLES, notes_on, role_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ none.
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group."""
     group = commands.add_parser(
-        "cluster", help="the state of the nodes, who takes part and who leads", allow_abbrev=False
+        "cluster",
+        help="the state of the nodes, who takes part and who leads",
+        description="Look at the nodes, change who takes part and who leads.",
     )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     status = verbs.add_parser(
@@ -54,7 +57,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         aliases=["st"],
         help="show every node",
         description=_STATUS,
-        allow_abbrev=False,
+        epilog=examples("quorumlog cluster status", "quorumlog cluster status -o wide"),
     )
     add_connection(status)
     add_output(status)
@@ -72,7 +75,7 @@ async def _status(options: argparse.Namespace) -> int:
     lags = _lags(status)
     if options.output == "wide":
         rows = [_wide_row(status, node, lags.get(node.node_id)) for node in status.nodes]
-        print_table(_TITLES_WIDE, rows, whole=True)
+        print_table(_TITLES_WIDE, rows)
     else:
         print_table(_TITLES, [_row(status, node, lags.get(node.node_id)) for node in status.nodes])
         print_notes(status)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from quorumlog.client.cli_output import note
+from quorumlog.client.cli_output import complain, note
 
 _USAGE = 2
 _DECLINED = 1
 
 
 def add_confirmation(parser: argparse.ArgumentParser) -> None:
-    """Add -y."""
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    """Add -y, which is --force too."""
+    parser.add_argument("-y", "--yes", "--force", action="store_true", help="do not ask")
 
 
 def declined(options: argparse.Namespace, doing: str, question: str) -> int | None:
@@ -24,9 +24,9 @@ def declined(options: argparse.Namespace, doing: str, question: str) -> int | No
     if options.yes:
         return None
     if not sys.stdin.isatty():
-        note(f"error: {doing} needs --yes where nobody can be asked")
+        complain(f"error: {doing} needs --yes where nobody can be asked")
         return _USAGE
-    note(f"{question}? [y/N]")
+    print(f"{question}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return None
     note("nothing was changed")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_connection, add_output, run, servers_of, tls_of
 from quorumlog.client.cli_output import counted, print_structured
+from quorumlog.client.cli_parser import examples
 
 if TYPE_CHECKING:
     from quorumlog.client.checkup import Check
@@ -24,7 +25,10 @@ _OUTCOMES = ("ok", "warning", "failed", "unknown")
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     doctor = commands.add_parser(
-        "doctor", help="find out what is wrong, and what to do", description=_DESCRIPTION, allow_abbrev=False
+        "doctor",
+        help="find out what is wrong, and what to do",
+        description=_DESCRIPTION,
+        epilog=examples("quorumlog doctor", "quorumlog doctor -o json"),
     )
     add_connection(doctor)
     add_output(doctor)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from quorumlog.client.cli_connect import add_connection, servers_of, tls_of
-from quorumlog.client.cli_output import note
+from quorumlog.client.cli_connect import add_connection, add_output, servers_of, tls_of
+from quorumlog.client.cli_output import complain, print_structured
+from quorumlog.client.cli_parser import examples
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "health", help="exit 0 if the node serves, else 1", allow_abbrev=False, description=__doc__
+        "health",
+        help="exit 0 if the node serves, else 1",
+        description="Ask the first of the servers whether it serves. Exit code 0: it does, 1: not.",
+        epilog=examples(
+            "quorumlog health -s localhost:9650", "quorumlog health --service leader     does it lead?"
+        ),
     )
     add_connection(parser)
+    add_output(parser)
     parser.add_argument(
         "--service", default="", help='what to ask for: "" (default) serves reads; "leader" leads'
     )
@@ -40,8 +47,10 @@ def health(options: argparse.Namespace) -> int:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options.timeout)
         except grpc.RpcError as error:
-            note(f"{address}: {error.code().name.lower()}: {error.details()}")
+            complain(f"{address}: {error.code().name.lower()}: {error.details()}")
             return 1
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    print(f"{address}: {status.lower().replace('_', ' ')}")
+    value = {"address": address, "service": options.service, "status": status}
+    if not print_structured(value, options):
+        print(f"{address}: {status.lower().replace('_', ' ')}")
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1

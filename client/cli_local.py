@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from quorumlog.client.cli_connect import run
+from quorumlog.client.cli_parser import examples
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,7 +15,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="three nodes on this machine, tried with real input",
         description="Start nodes on this machine, produce a file line by line through a follower, read it "
         "back from another one, compare, and go on serving until Ctrl-C.",
-        allow_abbrev=False,
+        epilog=examples(
+            "quorumlog local --directory /tmp/quorumlog",
+            "quorumlog local --input app.log --once      and kill the leader meanwhile",
+        ),
     )
     parser.add_argument("-d", "--directory", default="var", metavar="DIR", help="for data (default: var)")
     parser.add_argument("-i", "--input", metavar="FILE", help="default: a log of this machine")

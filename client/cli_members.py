@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import Styled, counted, note, print_structured, print_table
+from quorumlog.client.cli_output import Styled, counted, lasting, note, print_structured, print_table
+from quorumlog.client.cli_parser import completed_with, examples
 from quorumlog.client.cluster_notes import NO_ANSWER, ROLE_STYLES, notes_on
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from quorumlog.client.describe import ClusterStatus, Member
 
 _TITLES = ("NODE", "KIND", "PEER ADDRESS", "STATE", "LAG")
+_WIDE_TITLES = (*_TITLES, "CLIENT ADDRESS", "TERM", "APPLIED", "VERSION", "UPTIME", "DATA DIRECTORY")
 _ADD_TIMEOUT_S = 300.0  # a log of some GiB, copied over a slow network
 _LOOK_AGAIN_S = 1.0
 
@@ -44,7 +46,7 @@ Ask the leader whether the cluster would go on if this node was stopped now. Exi
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the group `cluster`."""
-    add = _verb(verbs, "add", "add a node", _ADD)
+    add = _verb(verbs, "add", "add a node", _ADD, "quorumlog cluster add n4 10.0.0.4:9651")
     add.add_argument("node", metavar="NODE", help="its node_id")
     add.add_argument("address", metavar="PEER_ADDRESS", help="host:port where the other nodes reach it")
     add.add_argument(
@@ -56,22 +58,36 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     add.set_defaults(run=lambda options: run(_add(options)))
 
-    remove = _verb(verbs, "remove", "remove a node", _REMOVE, aliases=["rm"])
-    remove.add_argument("node", metavar="NODE", help="its node_id")
+    remove = _verb(verbs, "remove", "remove a node", _REMOVE, "quorumlog cluster remove n4", aliases=["rm"])
+    completed_with("nodes", remove.add_argument("node", metavar="NODE", help="its node_id"))
     add_confirmation(remove)
     remove.set_defaults(run=_remove_if_sure)
 
-    transfer = _verb(verbs, "transfer", "let another node lead", _TRANSFER, aliases=["transfer-leader"])
-    transfer.add_argument(
+    transfer = _verb(
+        verbs,
+        "transfer",
+        "let another node lead",
+        _TRANSFER,
+        "quorumlog cluster transfer n2",
+        aliases=["transfer-leader"],
+    )
+    target = transfer.add_argument(
         "node", metavar="NODE", nargs="?", default="", help="default: the follower that is furthest"
     )
+    completed_with("nodes", target)
     transfer.set_defaults(run=lambda options: run(_transfer(options)))
 
-    check = _verb(verbs, "check-stop", "is it safe to stop this node now?", _CHECK_STOP)
-    check.add_argument("node", metavar="NODE", help="its node_id")
+    check = _verb(
+        verbs,
+        "check-stop",
+        "is it safe to stop this node now?",
+        _CHECK_STOP,
+        "quorumlog cluster check-stop n1 && systemctl stop quorumlog",
+    )
+    completed_with("nodes", check.add_argument("node", metavar="NODE", help="its node_id"))
     check.set_defaults(run=lambda options: run(_check_stop(options)))
 
-    members = _verb(verbs, "members", "show who takes part", _MEMBERS)
+    members = _verb(verbs, "members", "show who takes part", _MEMBERS, "quorumlog cluster members -o wide")
     members.set_defaults(run=lambda options: run(_members(options)))
 
 
@@ -79,11 +95,12 @@ def _verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     text: str,
-    description: str = "",
+    description: str,
+    example: str,
     aliases: list[str] | None = None,
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
-        name, help=text, description=description or text, aliases=aliases or [], allow_abbrev=False
+        name, help=text, description=description, epilog=examples(example), aliases=aliases or []
     )
     add_connection(parser)
     add_output(parser)
@@ -173,8 +190,7 @@ async def _members(options: argparse.Namespace) -> int:
     if print_structured(status.members, options):
         return 0
     if options.output == "wide":
-        rows = [(*_row(status, member), member.directory_id or None) for member in status.members]
-        print_table((*_TITLES, "DATA DIRECTORY"), rows, whole=True)
+        print_table(_WIDE_TITLES, [_wide_row(status, member) for member in status.members])
     else:
         print_table(_TITLES, [_row(status, member) for member in status.members])
     print_notes(status)
@@ -190,6 +206,15 @@ def _row(status: ClusterStatus, member: Member) -> tuple[object, ...]:
     kind = "learner" if member.learner else "voter"
     styled = Styled(state, ROLE_STYLES.get(state, ""))
     return member.node_id, kind, member.peer_address, styled, lag
+
+
+def _wide_row(status: ClusterStatus, member: Member) -> tuple[object, ...]:
+    node = next((each for each in status.nodes if each.node_id == member.node_id), None)
+    more: tuple[object, ...] = (None if node is None else node.client_address, None, None, None, None)
+    if node is not None and node.reachable:
+        uptime = lasting(node.uptime_ms)
+        more = node.client_address, node.term, node.applied_index, node.version, uptime
+    return (*_row(status, member), *more, member.directory_id or None)
 
 
 def print_notes(status: ClusterStatus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quorumlog.client.errors import QuorumlogError
 
-# Wide enough for every column: what is not a terminal has no width, and a cut-off value helps nobody.
-_PIPE_COLUMNS = 1000
+_quiet = False  # --quiet: set once, before a command runs
 
 _NUMBER = re.compile(r"\d[\d.,]*( \w+)?")  # with a unit, or a range
 
@@ -31,11 +31,13 @@ def print_structured(value: Any, options: argparse.Namespace) -> bool:
 
 
 def print_yaml(value: Any) -> None:
-    """Print a value, dataclasses included, as one YAML document."""
+    """Print a value, dataclasses included, as one YAML document; several are a stream."""
     import yaml
 
     plain = json.loads(json.dumps(value, default=_plain))
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text = yaml.safe_dump(
+        plain, sort_keys=False, allow_unicode=True, default_flow_style=False, explicit_start=True
+    )
     print(text, end="", flush=True)
 
 
@@ -55,38 +57,67 @@ class Styled:
         return self.text
 
 
-def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, whole: bool = False) -> None:
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under titles, numbers to the right; bold and colours only on a terminal without NO_COLOR.
 
-    A cell may be Styled. `whole`: what is wider than the terminal goes on in its next line, uncut.
+    A cell may be Styled. Nothing is cut off: what is wider than the terminal goes on in its next line.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.cells import cell_len
 
     rows = list(rows)
     cells = [[_text(cell) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column, title in enumerate(titles):
-        numeric = bool(cells) and all(_is_numeric(row[column]) for row in cells)
-        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_text(cell), cell.style if isinstance(cell, Styled) else "") for cell in row))
-    width = None if sys.stdout.isatty() and not whole else _PIPE_COLUMNS
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    columns = list(zip(titles, *cells, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    numeric = [bool(cells) and all(map(_is_numeric, column[1:])) for column in columns]
+
+    def line(row: Sequence[object]) -> str:
+        padded = []
+        for cell, width, to_the_right in zip(row, widths, numeric, strict=True):
+            space = " " * (width - cell_len(_text(cell)))
+            padded.append(space + _painted(cell) if to_the_right else _painted(cell) + space)
+        return "  ".join(padded).rstrip()
+
+    print(line([Styled(title, "bold") for title in titles]), *map(line, rows), sep="\n", flush=True)
+
+
+def _painted(cell: object) -> str:
+    """Return the text of a cell, with the escape sequences of its style where they are wanted."""
+    if not isinstance(cell, Styled) or not cell.style or not _in_colour():
+        return _text(cell)
+
+    from rich.style import Style
+
+    return Style.parse(cell.style).render(cell.text)
+
+
+def _in_colour() -> bool:
+    """Say whether stdout takes escape sequences and the user wants them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def be_quiet(quiet: bool) -> None:
+    """Let note() print nothing from now on, or print again."""
+    global _quiet
+    _quiet = quiet
 
 
 def note(text: str) -> None:
-    """Print progress or a summary to stderr."""
+    """Print progress, a summary or a hint to stderr; nothing with --quiet."""
+    if not _quiet:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print to stderr what a user must know, also with --quiet."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_error(error: QuorumlogError) -> None:
     """Print what went wrong, who was asked, and what to do next."""
-    note(f"error: {error.message}")
+    complain(f"error: {error.message}")
     if len(error.attempts) > 1 or not error.answered:
         for attempt in error.attempts:
-            note(f"  tried {attempt}")
+            complain(f"  tried {attempt}")
     if error.hint:
         note(f"hint: {error.hint}")
 

@@ -1,33 +1,53 @@
-"""`quorumlog produce`: stdin to a topic, one record a line. `tail -f log | quorumlog produce logs` works."""
+"""`quorumlog produce`: lines into a topic, one record each. `tail -f log | quorumlog produce logs` works."""
 
 from __future__ import annotations
 
 import argparse
 
 from quorumlog.client.cli_connect import add_connection, add_output, run
+from quorumlog.client.cli_parser import completed_with, examples
 
 _DEFAULT_DELIVERY_TIMEOUT_S = 30.0  # shorter than the library's: somebody waits
+
+_PRODUCE = """\
+Send the lines of stdin, or of a file, to a topic: a record each, without its newline. Everything is
+acknowledged by a majority. A summary goes to stderr; where anything was not delivered, it says so and the
+exit code is 1.
+"""
+_FORMAT = """\
+Letters of -f, with something between each two of them:
+  %k key    %v, %s value    %p partition    %T timestamp in ms    %h headers as name=value,...
+  A field ends where what stands behind it comes first, the last one at the end of the line. A line that does
+  not fit is named, left out, and makes the exit code 1.
+"""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "produce", help="send lines from stdin to a topic", description=__doc__, allow_abbrev=False
+        "produce",
+        help="send lines to a topic",
+        description=_PRODUCE,
+        epilog=_FORMAT
+        + "\n"
+        + examples(
+            "tail -f app.log | quorumlog produce logs",
+            "quorumlog produce orders --file orders.ndjson -z zstd",
+            "echo 'table-7=one espresso' | quorumlog produce orders -f '%k=%v'",
+            "echo now | quorumlog produce orders -k table-7 -H source:shell -o json",
+        ),
     )
     add_connection(parser)
     add_output(parser)
-    parser.add_argument("topic", metavar="TOPIC")
-    parser.add_argument("-k", "--key", help="the key of all records")
+    completed_with("topics", parser.add_argument("topic", metavar="TOPIC"))
+    _add_input(parser)
+    _add_record(parser)
     parser.add_argument(
-        "-K", "--key-delimiter", metavar="DELIMITER", help="each line is KEY, this, VALUE; no key without it"
+        "--acks",
+        default="all",
+        metavar="all",
+        help="every acknowledgement is a majority's: nothing else is valid",
     )
-    parser.add_argument(
-        "-H", "--header", action="append", default=[], metavar="NAME:VALUE", help="may be repeated"
-    )
-    parser.add_argument("-p", "--partition", type=int, help="default: by key, else by turns")
-    parser.add_argument("-z", "--compression", choices=("none", "lz4", "zstd"), default="none")
-    parser.add_argument("-Z", "--tombstones", action="store_true", help="an empty value is a null value")
-    parser.add_argument("-i", "--input", metavar="FILE", help="read this instead of stdin")
     parser.add_argument(
         "--delivery-timeout",
         type=float,
@@ -35,8 +55,31 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SECONDS",
         help=f"give up on a record after this, with all retries (default: {_DEFAULT_DELIVERY_TIMEOUT_S:g})",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no summary")
     parser.set_defaults(run=_produce)
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-i", "--input", "--file", metavar="FILE", help="read this instead of stdin")
+    fields = parser.add_mutually_exclusive_group()
+    fields.add_argument(
+        "-f", "--format", metavar="FORMAT", help=r"what a line is, such as '%%k %%v' (see below)"
+    )
+    fields.add_argument(
+        "-K", "--key-delimiter", metavar="DELIMITER", help="each line is KEY, this, VALUE; no key without it"
+    )
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-k", "--key", help="the key of records that have none of their own")
+    parser.add_argument(
+        "-H", "--header", action="append", default=[], metavar="NAME:VALUE", help="may be repeated"
+    )
+    parser.add_argument("-p", "--partition", type=int, metavar="N", help="default: by key, else by turns")
+    parser.add_argument(
+        "-T", "--timestamp", type=int, metavar="MS", help="of the records, since 1970 (default: now)"
+    )
+    parser.add_argument("-z", "--compression", choices=("none", "lz4", "zstd"), default="none")
+    parser.add_argument("-Z", "--tombstones", action="store_true", help="an empty value is a null value")
 
 
 def _produce(options: argparse.Namespace) -> int:

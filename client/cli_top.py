@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_connect import add_connection, add_output, run, servers_of, tls_of
+from quorumlog.client.cli_parser import examples
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +30,12 @@ _PIPE_COLUMNS = 200
 
 def add_command(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the group `cluster`."""
-    top = verbs.add_parser("top", help="watch it live", description=_DESCRIPTION, allow_abbrev=False)
+    top = verbs.add_parser(
+        "top",
+        help="watch it live",
+        description=_DESCRIPTION,
+        epilog=examples("quorumlog cluster top", "quorumlog cluster top -i 5 -n 12 -o json"),
+    )
     add_connection(top)
     add_output(top)
     top.add_argument(

@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
 from quorumlog.client.cli_connect import add_connection, add_consistency, add_output, client_of, run
 from quorumlog.client.cli_output import counted, note, print_structured, print_table
+from quorumlog.client.cli_parser import completed_with, examples
+
+if TYPE_CHECKING:
+    from quorumlog.client.describe import Topic
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group."""
-    group = commands.add_parser("topic", help="create, list, describe and delete topics", allow_abbrev=False)
+    group = commands.add_parser(
+        "topic",
+        help="create, list, describe and delete topics",
+        description="Create, list, describe and delete topics.",
+    )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    create = _verb(verbs, "create", "create topics")
+    create = _verb(verbs, "create", "create topics", examples("quorumlog topic create orders --partitions 3"))
     create.add_argument("topics", nargs="+", metavar="NAME")
     create.add_argument("-p", "--partitions", type=int, default=1, metavar="N", help="default: 1")
     create.add_argument("--if-not-exists", action="store_true", help="it is no error if it is there already")
     create.set_defaults(run=lambda options: run(_create(options)))
 
-    listing = _verb(verbs, "ls", "list topics", aliases=["list"])
+    listing = _verb(
+        verbs,
+        "ls",
+        "list topics",
+        examples("quorumlog topic ls", "quorumlog topic ls -o wide      with ids and offsets"),
+        aliases=["list"],
+    )
     add_consistency(listing)
     listing.set_defaults(run=lambda options: run(_list(options)))
 
-    describe = _verb(verbs, "describe", "show the partitions of topics")
-    describe.add_argument("topics", nargs="+", metavar="NAME")
+    describe = _verb(
+        verbs,
+        "describe",
+        "show the partitions of topics",
+        examples("quorumlog topic describe orders -o json"),
+    )
+    completed_with("topics", describe.add_argument("topics", nargs="+", metavar="NAME"))
     add_consistency(describe)
     describe.set_defaults(run=lambda options: run(_describe(options)))
 
-    delete = _verb(verbs, "delete", "delete topics and their records", aliases=["rm"])
-    delete.add_argument("topics", nargs="+", metavar="NAME")
+    delete = _verb(
+        verbs,
+        "delete",
+        "delete topics and their records",
+        examples("quorumlog topic delete orders"),
+        aliases=["rm"],
+    )
+    completed_with("topics", delete.add_argument("topics", nargs="+", metavar="NAME"))
     add_confirmation(delete)
     delete.set_defaults(run=_delete_if_sure)
 
@@ -39,9 +65,16 @@ def _verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     text: str,
+    epilog: str,
     aliases: list[str] | None = None,
 ) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text, aliases=aliases or [], allow_abbrev=False)
+    parser = verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        aliases=aliases or [],
+    )
     add_connection(parser)
     add_output(parser)
     return parser
@@ -66,20 +99,28 @@ async def _list(options: argparse.Namespace) -> int:
         topics = await client.list_topics(consistency=options.consistency)
     if print_structured(topics, options):
         return 0
-    if topics:
-        rows = [
-            (
-                topic.name,
-                len(topic.partitions),
-                topic.records,
-                f"{topic.created.astimezone():%Y-%m-%d %H:%M:%S}",
-            )
-            for topic in topics
-        ]
-        print_table(("TOPIC", "PARTITIONS", "RECORDS", "CREATED"), rows)
-    else:
+    if not topics:
         note("there are no topics; create one: quorumlog topic create NAME")
+        return 0
+    titles = ["TOPIC", "PARTITIONS", "RECORDS", "CREATED"]
+    rows = [
+        [topic.name, len(topic.partitions), topic.records, _created(topic), topic.topic_id, _offsets(topic)]
+        for topic in topics
+    ]
+    if options.output == "wide":
+        print_table([*titles, "TOPIC ID", "OFFSETS"], rows)
+    else:
+        print_table(titles, [row[: len(titles)] for row in rows])
     return 0
+
+
+def _created(topic: Topic) -> str:
+    return f"{topic.created.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _offsets(topic: Topic) -> str:
+    """Return the readable offsets of each partition, the last one not included, as `consume -o` has it."""
+    return " ".join(f"{each.start_offset}:{each.high_watermark}" for each in topic.partitions)
 
 
 async def _describe(options: argparse.Namespace) -> int:
@@ -89,12 +130,24 @@ async def _describe(options: argparse.Namespace) -> int:
         ]
     if print_structured(topics, options):
         return 0
-    rows = [
-        (topic.name, each.partition, each.start_offset, each.high_watermark, each.records)
+    titles = ["TOPIC", "PARTITION", "START", "END", "RECORDS"]
+    rows: list[list[object]] = [
+        [
+            topic.name,
+            each.partition,
+            each.start_offset,
+            each.high_watermark,
+            each.records,
+            topic.topic_id,
+            _created(topic),
+        ]
         for topic in topics
         for each in topic.partitions
     ]
-    print_table(("TOPIC", "PARTITION", "START", "END", "RECORDS"), rows)
+    if options.output == "wide":
+        print_table([*titles, "TOPIC ID", "CREATED"], rows)
+    else:
+        print_table(titles, [row[: len(titles)] for row in rows])
     return 0
 
 

@@ -1,8 +1,4 @@
-"""`quorumlog verify`: compare the replicas of a running cluster, or check a stopped node's data directory.
-
-Every node reads its sealed segments from the disk, verifies them and sums them up; the sums are compared
-segment by segment. Exit code 0: all are equal and whole, and every node answered.
-"""
+"""`quorumlog verify`: compare the replicas of a running cluster, or check a stopped node's data directory."""
 
 from __future__ import annotations
 
@@ -12,10 +8,18 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from quorumlog.client.cli_connect import add_connection, add_output, client_of, run
-from quorumlog.client.cli_output import note, print_json, print_table, sized
+from quorumlog.client.cli_output import complain, print_json, print_structured, print_table, sized
+from quorumlog.client.cli_parser import examples
 
 if TYPE_CHECKING:
     from quorumlog.client.comparing import Comparison
+
+
+_DESCRIPTION = """\
+Compare the replicas of a running cluster, or check a stopped node's data directory. Every node reads its
+sealed segments from the disk, verifies them and sums them up; the sums are compared segment by segment. Exit
+code 0: all are equal and whole, and every node answered.
+"""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,12 +27,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "verify",
         help="compare the replicas of the cluster, or check the data directory of a stopped node",
-        description=__doc__,
-        allow_abbrev=False,
+        description=_DESCRIPTION,
+        epilog=examples(
+            "quorumlog verify                      compare the nodes that run",
+            "quorumlog verify /var/lib/quorumlog   check a node that is stopped",
+        ),
     )
     add_connection(parser)
     add_output(parser)
-    parser.add_argument("directory", nargs="?", help="the data directory of a node that does not run")
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="the data directory of a node that does not run"
+    )
     parser.add_argument("--json", action="store_true", help="the same as --output json")
     parser.add_argument(
         "--rate",
@@ -56,16 +65,15 @@ def _check_directory(directory: str, *, as_json: bool) -> NoReturn:
 async def _compare(options: argparse.Namespace, *, as_json: bool) -> int:
     async with client_of(options) as client:
         found = await client.compare_replicas(bytes_per_second=int(options.rate * 10**6))
+    as_value = {
+        "equal": found.equal,
+        "segments": found.segments,
+        "damage": found.damage,
+        "no_answer": found.no_answer,
+    }
     if as_json:
-        print_json(
-            {
-                "equal": found.equal,
-                "segments": found.segments,
-                "damage": found.damage,
-                "no_answer": found.no_answer,
-            }
-        )
-    else:
+        print_json(as_value)
+    elif not print_structured(as_value, options):
         _show(found)
     return 0 if found.equal else 1
 
@@ -79,8 +87,8 @@ def _show(found: Comparison) -> None:
     print_table(titles, rows)
     for name, damage in found.damage.items():
         for base, error in damage.items():
-            note(f"{name}: segment {base}: {error}")
+            complain(f"{name}: segment {base}: {error}")
     for name, error in found.no_answer.items():
-        note(f"{name}: no answer: {error}")
+        complain(f"{name}: no answer: {error}")
     verdict = "all equal" if found.equal else "NOT all equal"
     print(f"\n{len(found.segments)} sealed segments on {len(found.nodes)} nodes: {verdict}")

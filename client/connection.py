@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -23,6 +24,8 @@ from quorumlog.client.retries import Backoff, Retry, was_silent
 from quorumlog.client.tls import Tls
 from quorumlog.client.translate import CLOSED_BY_IT, from_rpc, leader_of
 from quorumlog.proto import service_pb2
+
+log = logging.getLogger("quorumlog.client")
 
 Rpc: TypeAlias = Callable[[Stubs], Any]
 
@@ -157,6 +160,7 @@ class Connection:
 
     def bad(self, target: Target, error: QuorumlogError) -> None:
         """Take note of why a node did not answer well, for the choice of the next."""
+        log.debug("%s: %s: %s", target.address, error.code, error.message)
         if isinstance(error, errors.NotLeader):
             self.endpoints.succeeded(target.address)
             if error.leader_address:
@@ -318,6 +322,7 @@ class Connection:
             if self.closed and not being_cancelled():
                 raise errors.ClientClosed("the client was closed") from None
             raise
+        log.debug("%s answered %s", target.address, type(request).__name__.removesuffix("Request"))
         self.good(target)
         leader = leader_of(await call.trailing_metadata())
         if leader is not None:
