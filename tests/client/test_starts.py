@@ -8,6 +8,7 @@ import pytest
 
 from quorumlog.client.cli_consume import parse_offset
 from quorumlog.client.errors import UnknownOption
+from quorumlog.client.offset_ranges import OffsetRange
 from quorumlog.client.starts import StartAt, parse_start
 
 NOON = dt.datetime(2025, 1, 31, 12, tzinfo=dt.UTC)
@@ -18,11 +19,12 @@ def test_names_offsets_counts_and_times() -> None:
     assert parse_start("latest") == StartAt(from_end=0)
     assert parse_start(7) == StartAt(offset=7)
     assert parse_start(-7) == StartAt(from_end=7)
+    assert parse_start("+7") == StartAt(from_start=7)
     assert parse_start(NOON) == StartAt(append_time_ms=1738324800000)
     assert parse_start(dt.timedelta(seconds=1), now=NOON) == StartAt(append_time_ms=1738324799000)
 
 
-@pytest.mark.parametrize("start", ["begin", "", 1.5, True, None])
+@pytest.mark.parametrize("start", ["begin", "", "+", "+x", "++1", 1.5, True, None])
 def test_anything_else_is_refused(start: object) -> None:
     with pytest.raises(UnknownOption):
         parse_start(start)  # type: ignore[arg-type]
@@ -34,6 +36,13 @@ def test_the_last_n_do_not_reach_before_the_start() -> None:
     assert last.resolve([0, 100]) == 90
     assert last.resolve([95, 100]) == 95
     assert parse_start("latest").resolve([100]) == 100
+
+
+def test_n_after_the_start_do_not_reach_behind_the_end() -> None:
+    after = parse_start("+10")
+    assert [query.WhichOneof("at") for query in after.queries(0)] == ["earliest", "latest"]
+    assert after.resolve([50, 100]) == 60
+    assert after.resolve([50, 55]) == 55
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,7 @@ def test_the_last_n_do_not_reach_before_the_start() -> None:
     ],
 )
 def test_offsets_on_the_command_line(text: str, expected: object) -> None:
-    assert parse_offset(text) == expected
+    assert parse_offset(text) == OffsetRange(expected)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "x", "@", "@x", "1.5"])
