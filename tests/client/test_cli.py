@@ -12,7 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 
+from quorumlog.client.cli import main
 from quorumlog.client.local_nodes import free_ports
 from quorumlog.proto.entry_pb2 import Member
 from tests.support.fake_node import FakeCluster, Refused
@@ -37,6 +39,7 @@ class Done:
 
 async def start(cluster: FakeCluster | None, *arguments: str) -> asyncio.subprocess.Process:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("QUORUMLOG_")}
+    environment["XDG_CONFIG_HOME"] = "/nonexistent"  # whose machine it is shall not matter
     if cluster is not None:
         environment["QUORUMLOG_SERVERS"] = ",".join(node.address for node in cluster.nodes.values())
     pipe = asyncio.subprocess.PIPE
@@ -51,6 +54,17 @@ async def run(cluster: FakeCluster | None, *arguments: str, stdin: bytes = b"") 
         out, err = await process.communicate(stdin)
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())
+
+
+def told(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
+    """Call the command wrongly, in this process: return what stands on stderr."""
+    try:
+        code: object = main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    return err
 
 
 async def test_topics(cluster: FakeCluster) -> None:
@@ -116,6 +130,12 @@ async def test_where_to_start_and_when_to_stop(cluster: FakeCluster) -> None:
         (("--from", "n3", "-n", "1"), ["0"]),
         (("-o", "end", "--timeout-ms", "10"), []),
         (("-n", "0"), []),
+        (("-o", "2:4"), ["2", "3"]),
+        (("-o", "+8:end"), ["8", "9"]),
+        (("-o", ":end", "-e", "--max-messages", "1"), ["0"]),
+        (("-o", "@2000-01-01:end"), [str(number) for number in range(10)]),
+        (("-r", "-n", "2"), ["9", "8"]),
+        (("-r", "-o", "3:5"), ["4", "3"]),
     ]:
         assert (await run(cluster, "consume", "one", *arguments)).out.split() == expected, arguments
 
@@ -142,6 +162,126 @@ async def test_following_prints_at_once_and_ctrl_c_ends_it(cluster: FakeCluster)
         assert process.returncode == 130
         assert b"Traceback" not in err
     assert b"2 records acknowledged" in err
+
+
+async def test_records_are_printed_as_a_template_says(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", "-f", r"%k=%v|%T|%h\n", stdin=b"k=v|17|a=1,b=2\n=|18|\n")
+    printed = await run(cluster, "consume", "one", "-e", "-f", r"%t/%p@%o %k=%v %K %V %T %h%h{<%k>}\n")
+    assert printed.out == "one/0@0 k=v 1 1 17 a=1,b=2<a><b>\none/0@1 = 0 0 18 \n"
+    described = (await run(cluster, "consume", "one", "-n", "1", "--meta-only")).json[0]
+    assert isinstance(described, dict)
+    assert described["value_size"] == 1
+    assert "value" not in described
+
+
+async def test_a_letter_that_does_not_exist_is_told_with_those_that_do(cluster: FakeCluster) -> None:
+    done = await run(cluster, "consume", "one", "-f", "%t %x")
+    assert done.err.startswith(
+        "error: --format: there is no %x; valid are %t topic, %p partition, %o offset, "
+    )
+
+
+async def test_tail_prints_the_last_ten_and_follows(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", stdin=b"".join(b"%d\n" % number for number in range(20)))
+    assert (await run(cluster, "tail", "one", "-e")).out.split() == [str(number) for number in range(10, 20)]
+    assert (await run(cluster, "tail", "one", "-e", "-n", "2")).out.split() == ["18", "19"]
+    assert (await run(cluster, "tail", "one", "-e", "-n", "0")).out == ""
+    tailing = await start(cluster, "tail", "one", "-n", "1")
+    assert tailing.stdout is not None
+    async with asyncio.timeout(20 * UNIT_S):
+        assert await tailing.stdout.readline() == b"19\n"
+        await run(cluster, "produce", "one", stdin=b"new\n")
+        assert await tailing.stdout.readline() == b"new\n"
+    tailing.send_signal(signal.SIGINT)
+    assert (await tailing.communicate())[1] == b""
+    assert tailing.returncode == 130
+
+
+async def test_a_topic_that_does_not_exist_is_told_with_what_to_do(cluster: FakeCluster) -> None:
+    for command in ("consume", "tail", "produce"):
+        done = await run(cluster, command, "nope")
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("error: ")
+        assert "hint: create it: quorumlog topic create nope" in done.err
+
+
+async def test_lines_that_do_not_fit_are_named_and_the_others_sent(cluster: FakeCluster) -> None:
+    lines = b"0 k a\nnonsense\n x b\n9 k c\n2 k d"
+    produced = await run(cluster, "produce", "t", "-f", "%p %k %v", stdin=lines)
+    assert produced.code == 1
+    assert "line 2: skipped: does not look like '%p %k %v'" in produced.err
+    assert "line 4: skipped: t has partitions 0 to 2, got 9" in produced.err
+    assert "3 records acknowledged" in produced.err
+    assert "2 skipped" in produced.err
+    records = (await run(cluster, "consume", "t", "-e", "-f", r"%p %v\n")).out.splitlines()
+    assert {"0 a", "2 d"} <= set(records)
+    assert len(records) == 3
+
+
+async def test_acknowledgements_in_every_form(cluster: FakeCluster) -> None:
+    as_yaml = await run(cluster, "produce", "one", "-o", "yaml", stdin=b"a\nb\n")
+    assert [ack["offset"] for ack in yaml.safe_load_all(as_yaml.out)] == [0, 1]
+    wide = await run(cluster, "produce", "one", "-o", "wide", stdin=b"c\n")
+    assert wide.out == "one/0 offset 2\n"
+
+
+async def test_quiet_says_only_what_is_wrong(cluster: FakeCluster) -> None:
+    good = await run(cluster, "-q", "produce", "one", stdin=b"a\n")
+    assert (good.code, good.err) == (0, "")
+    bad = await run(cluster, "produce", "one", "-q", "-f", "%k=%v", stdin=b"a\nk=b\n")
+    assert bad.code == 1
+    assert bad.err.splitlines()[0] == "line 1: skipped: does not look like '%k=%v'"
+    assert "1 record acknowledged" in bad.err
+    unknown = await run(cluster, "-q", "topic", "describe", "nope")
+    assert unknown.err.startswith("error: ")
+    assert "hint" not in unknown.err
+
+
+async def test_verbose_logs_to_stderr(cluster: FakeCluster) -> None:
+    done = await run(cluster, "topic", "ls", "-v", "-o", "json")
+    assert len(done.json) == 1
+    assert "quorumlog.client: " in done.err
+    assert "answered ListTopics" in done.err
+
+
+async def test_wide_has_more_columns(cluster: FakeCluster) -> None:
+    await run(cluster, "produce", "one", stdin=b"a\nb\n")
+    listed = (await run(cluster, "topic", "ls", "-o", "wide")).out.splitlines()
+    assert listed[0].endswith("TOPIC ID  OFFSETS")
+    assert listed[1].endswith("  0:2")
+    described = (await run(cluster, "topic", "describe", "one", "-o", "wide")).out.splitlines()
+    assert described[0].endswith("RECORDS  TOPIC ID  CREATED")
+    members = (await run(cluster, "cluster", "members", "-o", "wide")).out.splitlines()
+    assert "CLIENT ADDRESS" in members[0]
+    assert cluster.nodes["n1"].address in members[1]
+
+
+async def test_what_is_deleted_in_a_row_is_a_stream_of_documents(cluster: FakeCluster) -> None:
+    deleted = await run(cluster, "topic", "delete", "one", "t", "--force", "-o", "yaml")
+    assert list(yaml.safe_load_all(deleted.out)) == [{"deleted": "one"}, {"deleted": "t"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("consme", "one"), "there is no command 'consme'; did you mean consume?"),
+        (("topic", "lss"), "there is no command 'lss'; did you mean ls?"),
+        (("consume", "one", "--fomat", "json"), "there is no option --fomat; did you mean --format?"),
+        (
+            ("topic", "ls", "-o", "jsno"),
+            "expected one of text, wide, json, yaml; got 'jsno'; did you mean json?",
+        ),
+        (("consume", "one", "-g", "g"), "there is no option -g: there are no consumer groups yet"),
+        (("consume", "one", "--bootstrap-server", "a:1"), "--bootstrap-server: it is -s here"),
+        (("topic", "ls", "more"), "one argument too many: 'more'"),
+        (("consume", "one", "-o", "-1h"), "--offset: -1h ago is @-1h"),
+        (("tail", "-f", "one"), "(following needs no option)"),
+    ],
+)
+def test_the_nearest_valid_word_is_named(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in told(arguments, capsys)
 
 
 async def test_a_reader_that_leaves_is_no_failure(cluster: FakeCluster) -> None:
@@ -255,13 +395,23 @@ async def test_nobody_there_is_told_with_the_cause_and_a_hint() -> None:
         ("cluster", "check-stop"),
         ("consume", "one", "--consistency", "strong"),
         ("local", "--input", "/no/such/file"),
+        ("consume", "one", "-o", "1:3", "-e"),
+        ("consume", "one", "-o", "3:1"),
+        ("consume", "one", "-n", "-1"),
+        ("consume", "one", "-f", "%x"),
+        ("consume", "one", "-f", "%v", "--meta-only"),
+        ("tail", "-f", "one"),
+        ("produce", "one", "-f", "%k%v"),
+        ("produce", "one", "-f", "%k %v", "-K", "="),
+        ("produce", "one", "--acks", "1"),
+        ("topic", "ls", "--profile", "none"),
     ],
 )
-async def test_a_wrong_call_is_told_and_exits_2(cluster: FakeCluster, arguments: tuple[str, ...]) -> None:
-    done = await run(cluster, *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert "error:" in done.err
-    assert "Traceback" not in done.err
+def test_a_wrong_call_is_told_and_exits_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+    assert told(arguments, capsys).startswith("error: ")
 
 
 async def test_version_and_help() -> None:
