@@ -42,7 +42,7 @@ A replicated commit log. Each command has its own help: quorumlog COMMAND --help
 """
 _EPILOG = (
     examples(
-        "quorumlog local                                   three nodes on this machine, to try it",
+        "quorumlog local                       three nodes on this machine, to try it",
         "quorumlog topic create orders --partitions 3",
         "tail -f app.log | quorumlog produce orders",
         "quorumlog tail orders",

@@ -172,8 +172,10 @@ class _Formatter(argparse.HelpFormatter):
 def _add_section(
     formatter: _Formatter, title: str | None, actions: Sequence[argparse.Action], text: str | None = None
 ) -> None:
-    """Add a section, unless there is nothing to be said in it."""
-    shown = [action for action in actions if action.help is not argparse.SUPPRESS]
+    """Add a section, unless there is nothing to be said in it that the usage has not."""
+    shown: list[argparse.Action] = []
+    for action in actions:
+        shown += action._choices_actions if isinstance(action, argparse._SubParsersAction) else [action]
     if any(action.help or action.option_strings for action in shown):
         formatter.start_section(title)
         formatter.add_text(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from quorumlog.client.cli_connect import add_connection, add_output, run
+from quorumlog.client.cli_connect import add_connection, run
 from quorumlog.client.cli_parser import completed_with, examples
 
 _DEFAULT_DELIVERY_TIMEOUT_S = 30.0  # shorter than the library's: somebody waits
@@ -16,9 +16,11 @@ exit code is 1.
 """
 _FORMAT = """\
 Letters of -f, with something between each two of them:
-  %k key    %v, %s value    %p partition    %T timestamp in ms    %h headers as name=value,...
-  A field ends where what stands behind it comes first, the last one at the end of the line. A line that does
-  not fit is named, left out, and makes the exit code 1.
+  %k key          %v, %s value         %p partition
+  %T timestamp    %h headers as name=value,...
+  A field ends where what stands behind it comes first, the last one at the end
+  of the line. A line that does not fit is named, left out, and makes the exit
+  code 1.
 """
 
 
@@ -38,7 +40,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ),
     )
     add_connection(parser)
-    add_output(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "wide", "json", "yaml"),
+        default="text",
+        help="print acknowledgements: wide: a line each, json, yaml (default: text: none)",
+    )
     completed_with("topics", parser.add_argument("topic", metavar="TOPIC"))
     _add_input(parser)
     _add_record(parser)
@@ -78,7 +86,9 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-T", "--timestamp", type=int, metavar="MS", help="of the records, since 1970 (default: now)"
     )
-    parser.add_argument("-z", "--compression", choices=("none", "lz4", "zstd"), default="none")
+    parser.add_argument(
+        "-z", "--compression", choices=("none", "lz4", "zstd"), default="none", help="default: none"
+    )
     parser.add_argument("-Z", "--tombstones", action="store_true", help="an empty value is a null value")
 
 

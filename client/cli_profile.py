@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from quorumlog.client.cli_confirm import add_confirmation, declined
@@ -36,7 +37,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_create(verbs)
     _add_use(verbs)
 
-    listing = _verb(verbs, "ls", "list profiles", aliases=["list"], example="quorumlog profile ls")
+    listing = _verb(verbs, "ls", "list profiles", aliases=["list"], example=("quorumlog profile ls",))
     add_output(listing)
     listing.set_defaults(run=_list)
 
@@ -44,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         verbs,
         "show",
         "show a profile; without a name, what is in force and where it comes from",
-        example="quorumlog profile show",
+        example=("quorumlog profile show", "quorumlog profile show prod"),
     )
     add_connection(show)
     add_output(show)
@@ -52,7 +53,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.set_defaults(run=_show)
 
     delete = _verb(
-        verbs, "delete", "delete a profile", aliases=["rm"], example="quorumlog profile delete old -y"
+        verbs, "delete", "delete a profile", aliases=["rm"], example=("quorumlog profile delete old -y",)
     )
     completed_with("profiles", delete.add_argument("name", metavar="NAME"))
     add_confirmation(delete)
@@ -64,7 +65,11 @@ def _add_create(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         verbs,
         "create",
         "keep servers and certificates under a name; the first profile is in use at once",
-        example="quorumlog profile create prod -s a:9650,b:9650 --ca ca.pem --cert me.pem --cert-key me.key",
+        example=(
+            "quorumlog profile create dev -s localhost:9650",
+            "quorumlog profile create prod -s a:9650,b:9650 \\",
+            "    --ca ca.pem --cert me.pem --cert-key me.key",
+        ),
     )
     add_connection(create)
     create.add_argument("name", metavar="NAME")
@@ -73,7 +78,12 @@ def _add_create(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_use(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    use = _verb(verbs, "use", "use a profile from now on", example="quorumlog profile use prod")
+    use = _verb(
+        verbs,
+        "use",
+        "use a profile from now on",
+        example=("quorumlog profile use prod", "quorumlog profile use --none"),
+    )
     completed_with("profiles", use.add_argument("name", metavar="NAME", nargs="?"))
     use.add_argument("--none", action="store_true", help="use none")
     use.set_defaults(run=_use)
@@ -84,14 +94,14 @@ def _verb(
     name: str,
     text: str,
     *,
-    example: str,
+    example: Sequence[str],
     aliases: list[str] | None = None,
 ) -> argparse.ArgumentParser:
     return verbs.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
-        epilog=examples(example),
+        epilog=examples(*example),
         aliases=aliases or [],
     )
 
