@@ -33,9 +33,9 @@ _INTERRUPTED_FLUSH_MS = 5_000
 async def produce(options: argparse.Namespace) -> int:
     """Send everything; say how it went."""
     _check_acks(options.acks)
-    sending = Sending(options)
+    sending, client = Sending(options), client_of(options)
     try:
-        async with client_of(options) as client:
+        async with client:
             await client.describe_topic(options.topic)  # an unknown topic is told before a line is read
             producer = client.producer(
                 delivery_timeout_ms=int(options.delivery_timeout * 1000), compression_type=options.compression
@@ -65,6 +65,7 @@ class Sending:
         self._start_s = time.monotonic()
         self._progress: Progress | None = None
         self._position = 0  # bytes read
+        self._stopped_behind = 0  # the line behind which the rest of the input was left alone
         self.acknowledged = 0
         self.failed = 0
         self.skipped = 0
@@ -89,8 +90,10 @@ class Sending:
                 self._position += len(chunk)
                 await self._send(producer, splitter, splitter.feed(chunk))
                 if self.failed:  # so would what comes
+                    self._stopped_behind = splitter.lines
                     break
-            await self._send(producer, splitter, splitter.finish())
+            else:
+                await self._send(producer, splitter, splitter.finish())
             await self._deliveries.put(None)
             await acknowledging
         except asyncio.CancelledError:  # Ctrl-C: what was read is still sent, and counted
@@ -107,6 +110,7 @@ class Sending:
         parts = [f"{counted(self.acknowledged, 'record')} acknowledged in {seconds:.2f} s ({rate})"]
         parts += [f"{self.skipped} skipped"] if self.skipped else []
         parts += [f"{self.failed} not acknowledged"] if self.failed else []
+        parts += [f"stopped behind line {self._stopped_behind}"] if self._stopped_behind else []
         say = complain if self.failed or self.skipped else note
         say("; ".join(parts))
 

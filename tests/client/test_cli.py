@@ -218,6 +218,34 @@ async def test_lines_that_do_not_fit_are_named_and_the_others_sent(cluster: Fake
     assert len(records) == 3
 
 
+async def test_what_was_not_delivered_is_told(cluster: FakeCluster) -> None:
+    process = await start(cluster, "produce", "one", "--delivery-timeout", "1", "-q", "-k", "key")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    cluster.leader = None
+    async with asyncio.timeout(30 * UNIT_S):
+        out, err = await process.communicate(b"a\nb\n")
+    assert (process.returncode, out) == (1, b"")
+    assert b"surely not appended" in err
+    assert b"0 records acknowledged" in err
+    assert b"2 not acknowledged" in err
+
+
+async def test_after_a_failure_the_rest_of_the_input_is_left_alone(cluster: FakeCluster) -> None:
+    process = await start(cluster, "produce", "one", "--delivery-timeout", "1")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    cluster.leader = None
+    process.stdin.write(b"lost\nsec")
+    async with asyncio.timeout(30 * UNIT_S):
+        assert b"surely not appended" in await process.stderr.readline()
+        cluster.leader = "n1"
+        _, err = await process.communicate(b"ond\nhalf a li")
+    assert process.returncode == 1
+    assert b"1 not acknowledged; stopped behind line 2" in err
+    assert (await run(cluster, "consume", "one", "-e")).out == "second\n"
+
+
 async def test_acknowledgements_in_every_form(cluster: FakeCluster) -> None:
     as_yaml = await run(cluster, "produce", "one", "-o", "yaml", stdin=b"a\nb\n")
     assert [ack["offset"] for ack in yaml.safe_load_all(as_yaml.out)] == [0, 1]
