@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # gRPC's core tells on stderr of idle connections that are closed, and more.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    if given == ["--version"]:
+        given = ["version"]
     if given[:1] == ["serve"]:
         _serve(given[1:])
     if given[:1] == [cli_completion.COMPLETE]:

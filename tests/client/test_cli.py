@@ -445,6 +445,8 @@ def test_a_wrong_call_is_told_and_exits_2(
 async def test_version_and_help() -> None:
     assert (await run(None, "version")).out.startswith("quorumlog ")
     assert set((await run(None, "version", "-o", "json")).json[0]) == {"quorumlog", "python"}
+    assert (await run(None, "--version")).out == (await run(None, "version")).out
+    assert (await run(None, "help", "topic", "ls")).out == (await run(None, "topic", "ls", "--help")).out
     for group in ("topic", "cluster", "produce", "consume", "local", "health", "serve"):
         assert (await run(None, group, "--help")).code == 0
 
