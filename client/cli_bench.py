@@ -92,7 +92,9 @@ def _add_options(parser: argparse.ArgumentParser, mode: str) -> None:
     parser.add_argument(
         "-p", "--partitions", type=_positive, default=3, metavar="N", help="of a new topic (default: 3)"
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask before writing to TOPIC")
+    parser.add_argument(
+        "-y", "--yes", "--force", action="store_true", help="do not ask before writing to TOPIC"
+    )
     add_connection(parser)
     add_output(parser)
 

@@ -82,6 +82,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the call and where to read on; exit 2."""
         text = message.removeprefix("argument ")
+        if text.endswith("required: COMMAND"):  # nothing was typed behind the name
+            text = f"expected a command: {', '.join(self._commands())}"
         self.exit(USAGE, f"error: {text}\nhint: see {self.prog} --help\n")
 
     def parse_known_args(  # type: ignore[override]
@@ -101,6 +103,10 @@ class Parser(argparse.ArgumentParser):
         what = f"there is no command {value!r}" if is_command else f"expected one of {', '.join(known)}"
         got = "" if is_command else f"; got {value!r}"
         raise argparse.ArgumentError(None if is_command else action, f"{what}{got}{_nearest(value, known)}")
+
+    def _commands(self) -> list[str]:
+        groups = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [action.dest for group in groups for action in group._choices_actions]
 
     def _unknown(self, unknown: list[str]) -> str:
         word = next((each for each in unknown if each.startswith("-")), unknown[0])

@@ -293,6 +293,7 @@ async def test_what_is_deleted_in_a_row_is_a_stream_of_documents(cluster: FakeCl
     ("arguments", "message"),
     [
         (("consme", "one"), "there is no command 'consme'; did you mean consume?"),
+        (("topic",), "error: expected a command: create, ls, describe, delete\n"),
         (("topic", "lss"), "there is no command 'lss'; did you mean ls?"),
         (("consume", "one", "--fomat", "json"), "there is no option --fomat; did you mean --format?"),
         (
