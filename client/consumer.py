@@ -185,16 +185,16 @@ class AsyncConsumer(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Record[K, V]:
-        for record in self._records:
-            assert self._cursor is not None
-            self._cursor.delivered = record.offset + 1
-            return record
-        self._raise_unreadable()
-        batch = await self._next_batch(None)
-        if batch is None:
-            raise StopAsyncIteration
-        self._records = self._records_of(batch)
-        return await self.__anext__()
+        while True:
+            for record in self._records:
+                assert self._cursor is not None
+                self._cursor.delivered = record.offset + 1
+                return record
+            self._raise_unreadable()
+            batch = await self._next_batch(None)
+            if batch is None:
+                raise StopAsyncIteration
+            self._records = self._records_of(batch)
 
     async def getone(self) -> Record[K, V]:
         """Return the next record. Raises ClientClosed behind the last one, where there is an end."""
@@ -421,8 +421,11 @@ class AsyncConsumer(Generic[K, V]):
 
     async def _something_changes(self, deadline: float | None) -> bool:
         self._buffer.changed.clear()
-        left_s = None if deadline is None else deadline - time.monotonic()
-        if left_s is not None and left_s <= 0:
+        if deadline is None:
+            await self._buffer.changed.wait()
+            return True
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
             # Give readers a turn: with a timeout of 0 what has arrived meanwhile still counts.
             await asyncio.sleep(0)
             return self._buffer.changed.is_set()

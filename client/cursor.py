@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from quorumlog.client import errors
 from quorumlog.client.records import RecordBatch
 from quorumlog.proto import service_pb2
-from quorumlog.proto.batch import BatchError, check_batch, decode_batch
+from quorumlog.proto.batch import BatchError, check_batch, decode_checked_batch
 
 
 @dataclass(slots=True)
@@ -81,15 +81,15 @@ class Cursor:
         """Yield the batches for the user, without what he has or did not ask for, and move `position`."""
         for fetched in response.batches:
             batch = self._trimmed(fetched)
-            if len(batch):
-                self.position = batch.offsets[-1] + 1
+            if batch.last > batch.first:
+                self.position = batch.base_offset + batch.columns.offset_deltas[batch.last - 1] + 1
                 yield batch
             # Also behind offsets that the cleaner has left out.
             self.position = max(self.position, fetched.base_offset + fetched.header.span)
 
     def _trimmed(self, fetched: service_pb2.FetchedBatch) -> RecordBatch:
         try:
-            columns = decode_batch(fetched.header, fetched.body)
+            columns = decode_checked_batch(fetched.header, fetched.body)  # checked when it arrived
         except BatchError as error:
             place = f"{self.topic}/{self.partition} at offset {fetched.base_offset}"
             raise errors.InvalidBatch(f"{place}: {error}") from error

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from quorumlog.node.call import Call, parse
 from quorumlog.node.consistency import Freshness
 from quorumlog.node.machine import LogMachine
 from quorumlog.node.outbound import Outbound
-from quorumlog.node.reading import Located, Place, Reader, bounded_bytes
+from quorumlog.node.reading import Reader, bounded_bytes
 from quorumlog.node.reasons import Reason, Refusal
 from quorumlog.node.tails import Tails
 from quorumlog.proto import service_pb2
 
 MAX_WAIT_S = 60.0  # of a Fetch at the tail: a lost caller is noticed in the end
 MAX_QUERIES = 10_000  # in one ListOffsets
-# What an answer is besides bodies: about as much for each batch.
-_ROW_BYTES = 128
 
 
 class Consuming:
@@ -48,13 +45,12 @@ class Consuming:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + call.time_left_s(min(request.max_wait_ms / 1000, MAX_WAIT_S))
         while True:
-            self._reader.check_offset(place, request.offset)
             selected = self._reader.select(place, request.offset, max_bytes)
             left = deadline - loop.time()
             if selected or left <= 0:
-                await call.reserve(_size(selected))
-                message = await self._reader.message(place, selected)
-                _count(place, selected)
+                await call.reserve(selected.size)
+                message = await self._reader.message(selected)
+                selected.count()
                 return message
             self._check_running()
             await self._tails.wait(place.key, left)
@@ -75,14 +71,15 @@ class Consuming:
         self._reader.check_offset(place, offset)
         while end is None or offset < end:
             self._check_running()
-            self._reader.check_offset(place, offset)
             selected = self._reader.select(place, offset, min(max_bytes, self._outbound.share()))
             if not selected:
                 await self._tails.wait(place.key)
                 continue
-            offset = selected[-1][1].next_offset
+            offset = selected.next_offset
             call.require(request.topic)
-            await self._write(place, selected, call)
+            await call.reserve(selected.size)
+            await call.write(await self._reader.message(selected))
+            selected.count()
 
     async def list_offsets(self, raw: bytes, call: Call) -> bytes:
         """Answer each query: the first offset, the one after the last, or the first appended since a time."""
@@ -95,11 +92,6 @@ class Consuming:
         answers = [self._locate(request.topic, query) for query in request.queries]
         response = service_pb2.ListOffsetsResponse(answers=answers, applied_index=self._machine.applied_index)
         return response.SerializeToString()
-
-    async def _write(self, place: Place, selected: Sequence[Located], call: Call) -> None:
-        await call.reserve(_size(selected))
-        await call.write(await self._reader.message(place, selected))
-        _count(place, selected)
 
     def _locate(self, topic: str, query: service_pb2.OffsetQuery) -> service_pb2.OffsetAnswer:
         place = self._reader.place(topic, query.partition)
@@ -117,7 +109,7 @@ class Consuming:
                 if (
                     offset < place.partition.start_offset
                 ):  # its file has not gone yet, but what can be read has
-                    (_, first), *_ = self._reader.select(place, place.partition.start_offset, 0)
+                    _, first = self._reader.select(place, place.partition.start_offset, 0).located[0]
                     offset, time_ms = first.base_offset, first.append_time_ms
                 return service_pb2.OffsetAnswer(partition=place.number, offset=offset, append_time_ms=time_ms)
             case _:
@@ -126,14 +118,3 @@ class Consuming:
     def _check_running(self) -> None:
         if self._stopping:
             raise Refusal(Reason.SHUTTING_DOWN, "this node is shutting down; go on at another")
-
-
-def _count(place: Place, selected: Sequence[Located]) -> None:
-    """What has gone to a reader: whole batches, as they were given."""
-    traffic = place.topic.traffic
-    traffic.bytes_out += sum(row.body_size for _, row in selected)
-    traffic.records_out += sum(row.count for _, row in selected)
-
-
-def _size(selected: Sequence[Located]) -> int:
-    return sum(row.body_size + _ROW_BYTES for _, row in selected)

@@ -136,9 +136,10 @@ class LiveTails:
         selected = self._reader.select(place, first, _READ_BYTES)
         if not selected:
             return [], first
-        if selected[0][1].body_size > _BATCH_BYTES:
-            return [_unread(place, selected[0])], selected[0][1].next_offset
-        message = await self._reader.message(place, selected)
+        oldest = selected.located[0]
+        if oldest[1].body_size > _BATCH_BYTES:
+            return [_unread(place, oldest)], oldest[1].next_offset
+        message = await self._reader.message(selected)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, _decoded, place.number, message, first, count)
 

@@ -94,14 +94,21 @@ class Outbound:
 
     async def reserve(self, size: int) -> Held:
         """Return when there is room for so many bytes. Raises Refusal (BUSY) when there is none in time."""
+        if not self._has_room(size):
+            await self._room(size)
+        return self.hold(size)
+
+    def _has_room(self, size: int) -> bool:
+        return not self.held_bytes or self.held_bytes + size <= BYTES
+
+    async def _room(self, size: int) -> None:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.write_timeout_s
-        while self.held_bytes and self.held_bytes + size > BYTES:
+        while not self._has_room(size):
             if loop.time() >= deadline_s:
                 raise Refusal(Reason.BUSY, f"{self.held_bytes} bytes of answers wait for their readers")
             self._cut_oldest(loop.time() - _SHORT_S)
             await self._released.wait(self._released.count, _LOOK_AGAIN_S)
-        return self.hold(size)
 
     def hold(self, size: int) -> Held:
         """Count an answer that is there already."""

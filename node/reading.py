@@ -3,6 +3,9 @@
 Every body is checked against its crc before it is served: what does not match is never sent. Bodies that
 stand close together are read at once; a message is put together by one join, because building it as a
 protobuf message would copy each body twice more.
+
+Many may follow the same partition: what the first of them gets at its end is kept until the next entry is
+applied, and the others get the same bytes. Whether they may is asked for each of them, before.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ _BATCHES_TAG = b"\x0a"  # FetchResponse.batches, length-delimited
 _BODY_TAG = b"\x22"  # FetchedBatch.body, length-delimited; its last field
 
 Located = tuple[int, BatchRow]  # base of the segment, batch
+# What a message is besides bodies: about as much for each batch.
+_ROW_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,41 @@ class Place:
         return self.topic.topic_id, self.number
 
 
+@dataclass(slots=True)
+class Selection:
+    """Consecutive batches of a place, from the one that holds `offset` on. False where there are none.
+
+    `message` is their FetchResponse once it was made, and right only while `applied_index` is the machine's.
+    """
+
+    place: Place
+    offset: int
+    located: Sequence[Located]
+    applied_index: int  # when they were selected
+    body_bytes: int
+    records: int
+    message: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.located)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the message takes, about."""
+        return self.body_bytes + _ROW_BYTES * len(self.located)
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last batch."""
+        return self.located[-1][1].next_offset
+
+    def count(self) -> None:
+        """They have gone to a reader: whole batches, as they were given."""
+        traffic = self.place.topic.traffic
+        traffic.bytes_out += self.body_bytes
+        traffic.records_out += self.records
+
+
 class Reader:
     """Serves reads from this node's applied state."""
 
@@ -63,6 +103,8 @@ class Reader:
         self._machine = machine
         self._log = log
         self._executor = executor
+        # What was read last at the end of a partition, if it is small: one for all, so it is bounded.
+        self._newest: Selection | None = None
 
     def topic(self, name: str) -> Topic:
         """Return the topic. Raises Refusal: BAD_NAME, UNKNOWN_TOPIC."""
@@ -101,42 +143,71 @@ class Reader:
         """
         return max(place.partition.start_offset, self._machine.views.earliest_offset(*place.key))
 
-    def select(self, place: Place, offset: int, max_bytes: int) -> list[Located]:
+    def select(self, place: Place, offset: int, max_bytes: int) -> Selection:
         """Return the batches from the one that holds `offset` on; none at the tail.
 
-        Raises Refusal, where they are gone, or Damaged.
+        Raises Refusal where nothing can be read there, now or next, as check_offset; or Damaged.
         """
-        if offset >= place.partition.next_offset:
-            return []
-        selected = list(self._machine.views.rows(*place.key, offset, max_bytes, MAX_BATCHES))
-        if not selected:
-            raise self._out_of_range(place, offset)  # what was agreed upon is not all that is gone here
-        return selected
+        newest = self._newest
+        if newest is not None and self._is_same(newest, place, offset) and newest.body_bytes <= max_bytes:
+            return newest
+        self.check_offset(place, offset)
+        located: Sequence[Located] = ()
+        if offset < place.partition.next_offset:
+            located = self._machine.views.rows(*place.key, offset, max_bytes, MAX_BATCHES)
+            if not located:
+                raise self._out_of_range(place, offset)  # what was agreed upon is not all that is gone here
+        return self._selection(place, offset, located)
+
+    def _selection(self, place: Place, offset: int, located: Sequence[Located]) -> Selection:
+        body_bytes = sum(row.body_size for _, row in located)
+        records = sum(row.count for _, row in located)
+        return Selection(place, offset, located, self._machine.applied_index, body_bytes, records)
+
+    def _is_same(self, newest: Selection, place: Place, offset: int) -> bool:
+        """Whether `newest` is what would be selected, since nothing was applied after it and it fits."""
+        return (
+            newest.applied_index == self._machine.applied_index
+            and newest.offset == offset
+            and newest.place.number == place.number
+            and newest.place.topic is place.topic
+        )
 
     def _out_of_range(self, place: Place, offset: int) -> Refusal:
         earliest, latest = self.earliest(place), place.partition.next_offset
         problem = f"{place.topic.name}/{place.number}: offset: expected {earliest} to {latest}, got {offset}"
         return Refusal(Reason.OFFSET_OUT_OF_RANGE, problem, earliest=earliest, latest=latest)
 
-    async def message(self, place: Place, selected: Sequence[Located]) -> bytes:
+    async def message(self, selected: Selection) -> bytes:
         """Return a serialized FetchResponse with these batches.
 
         Raises Refusal, where they have gone since, or Damaged.
         """
+        if selected.message is not None and selected.applied_index == self._machine.applied_index:
+            return selected.message
+        place, located = selected.place, selected.located
         tail = service_pb2.FetchResponse(
             high_watermark=place.partition.next_offset,
             start_offset=place.partition.start_offset,
             applied_index=self._machine.applied_index,
         ).SerializeToString()
-        size = sum(row.body_size for _, row in selected)
-        is_recent = not selected or selected[0][0] == self._machine.active_base
-        if is_recent and size <= _INLINE_BYTES and len(selected) <= _INLINE_BATCHES:
-            return self._assemble(selected, tail)
+        is_recent = not located or located[0][0] == self._machine.active_base
+        if is_recent and selected.body_bytes <= _INLINE_BYTES and len(located) <= _INLINE_BATCHES:
+            message = self._assemble(located, tail)
+            self._keep(selected, message)
+            return message
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, self._assemble, selected, tail)
+            return await loop.run_in_executor(self._executor, self._assemble, located, tail)
         except OutOfLog as error:  # retention was faster
-            raise self._out_of_range(place, selected[0][1].base_offset) from error
+            raise self._out_of_range(place, located[0][1].base_offset) from error
+
+    def _keep(self, selected: Selection, message: bytes) -> None:
+        """For others who follow the same partition, where it is all that there is."""
+        reaches_end = selected and selected.next_offset == selected.place.partition.next_offset
+        if reaches_end and selected.applied_index == self._machine.applied_index:
+            selected.message = message
+            self._newest = selected
 
     def _assemble(self, selected: Sequence[Located], tail: bytes) -> bytes:
         pieces: list[bytes] = []

@@ -16,9 +16,16 @@ class Signal:
         self.count = 0
         self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
 
+    @property
+    def is_awaited(self) -> bool:
+        """Does anybody wait now?"""
+        return bool(self._waiters)
+
     def fire(self) -> None:
         """Wake all waiters."""
         self.count += 1
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
@@ -31,8 +38,11 @@ class Signal:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
-            async with asyncio.timeout(timeout_s):
+            if timeout_s is None:  # most wait so: a timeout that never ends is no small part of a wake-up
                 await waiter
+            else:
+                async with asyncio.timeout(timeout_s):
+                    await waiter
         except TimeoutError:
             return False
         finally:

@@ -17,7 +17,7 @@ class Tails:
     """The ends of partitions. All calls are made on the event loop."""
 
     def __init__(self) -> None:
-        self._signals: dict[PartitionKey, tuple[Signal, list[None]]] = {}
+        self._signals: dict[PartitionKey, Signal] = {}
         self._ended = False
 
     @property
@@ -28,14 +28,14 @@ class Tails:
     def applied(self, changed: Iterable[PartitionKey]) -> None:
         """Wake whoever waits at one of these partitions: it grew, or its topic was deleted."""
         for key in changed:
-            entry = self._signals.get(key)
-            if entry is not None:
-                entry[0].fire()
+            signal = self._signals.get(key)
+            if signal is not None:
+                signal.fire()
 
     def end(self) -> None:
         """Wake everyone for good: the node is stopping, and each reader is to look at that."""
         self._ended = True
-        for signal, _ in self._signals.values():
+        for signal in self._signals.values():
             signal.fire()
 
     async def wait(self, key: PartitionKey, timeout_s: float | None = None) -> bool:
@@ -45,11 +45,12 @@ class Tails:
         """
         if self._ended:
             return True
-        signal, waiters = self._signals.setdefault(key, (Signal(), []))
-        waiters.append(None)
+        signal = self._signals.get(key)
+        if signal is None:
+            signal = self._signals[key] = Signal()
         try:
             return await signal.wait(signal.count, timeout_s)
         finally:
-            waiters.pop()
-            if not waiters:
-                self._signals.pop(key, None)
+            # The first one that is woken takes it away; whoever waits next makes another.
+            if not signal.is_awaited and self._signals.get(key) is signal:
+                del self._signals[key]

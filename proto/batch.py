@@ -36,6 +36,7 @@ MAX_ENTRY_BYTES = 16 * MIB  # of an entry's payload: one whole batch and its nei
 # and without a floor a body of a few bytes could claim (and make every replica's view hold) 2**32 records.
 MIN_RECORD_BYTES = 2
 
+_CODECS = frozenset(batch_pb2.Codec.values())  # which would be put together anew each time
 # Below this size a compressor's frame costs more than it saves.
 _MIN_COMPRESSED_BYTES = 128
 
@@ -182,22 +183,30 @@ def decode_batch(
 ) -> BatchColumns:
     """Verify and unpack a batch. Raises BadBatch or BadChecksum; never allocates more than the limit."""
     check_batch(header, body)
+    return decode_checked_batch(header, body, max_batch_bytes=max_batch_bytes)
+
+
+def decode_checked_batch(
+    header: batch_pb2.BatchHeader, body: Buffer, *, max_batch_bytes: int = MAX_BATCH_BYTES
+) -> BatchColumns:
+    """Unpack a batch that check_batch has found in order. Raises BadBatch."""
     columns = batch_pb2.BatchBody()
     try:
         columns.ParseFromString(_unpack(header.codec, bytes(body), max_batch_bytes))
     except DecodeError as error:
         raise BadBatch(f"body: not a BatchBody: {error}") from error
     count = header.count
-    _check_column("values", len(columns.values), count, may_be_absent=False)
-    _check_column("keys", len(columns.keys), count)
-    _check_column("timestamp_deltas", len(columns.timestamp_deltas), count)
+    values, keys, deltas, headers = columns.values, columns.keys, columns.timestamp_deltas, columns.headers
+    _check_column("values", len(values), count, may_be_absent=False)
+    _check_column("keys", len(keys), count)
+    _check_column("timestamp_deltas", len(deltas), count)
     return BatchColumns(
-        values=_with_nulls(columns.values, columns.null_values, "null_values"),
-        keys=_with_nulls(columns.keys, columns.null_keys, "null_keys") if columns.keys else None,
+        values=_with_nulls(values, columns.null_values, "null_values"),
+        keys=_with_nulls(keys, columns.null_keys, "null_keys") if keys else None,
         first_timestamp_ms=header.first_timestamp_ms,
-        timestamp_deltas=columns.timestamp_deltas,
-        offset_deltas=header.offset_deltas if header.offset_deltas else range(count),
-        headers=_headers(columns.headers, count),
+        timestamp_deltas=deltas,
+        offset_deltas=header.offset_deltas or range(count),
+        headers=_headers(headers, count) if headers else {},
     )
 
 
@@ -274,7 +283,7 @@ def _unpack_zstd(body: bytes, limit: int) -> bytes:
 def _check_known(header: batch_pb2.BatchHeader) -> None:
     if header.encoding != ENCODING_COLUMNS:
         raise BadBatch(f"encoding: expected {ENCODING_COLUMNS}, got {header.encoding}")
-    if header.codec not in batch_pb2.Codec.values():
+    if header.codec not in _CODECS:
         raise BadBatch(f"codec: unknown: {header.codec}")
     if not 1 <= header.count <= header.span:
         raise BadBatch(f"count: expected 1 to span ({header.span}), got {header.count}")
