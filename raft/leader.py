@@ -25,8 +25,8 @@ from quorumlog.storage.errors import Damaged
 logger = logging.getLogger(__name__)
 
 # A new commit index travels with the next entry: at a busy time that is in the same tick. Else it goes out
-# alone, right after the callers are answered; where nobody waits for it, later, since an entry may come.
-PUSH_S: Final = 0.0
+# alone: in the same tick, too, where somebody waits for it, so that the readers of all nodes are served at
+# about the same time; where nobody does, later, since an entry may come.
 LAZY_PUSH_S: Final = 0.01
 
 
@@ -190,6 +190,10 @@ class Leader:
         for peer_id, progress in self.progress.items():
             self._count(peer_id, progress)
 
+    def has_news(self) -> bool:
+        """Does a peer hold, durably as this node does, what is not committed yet?"""
+        return any(progress.counted > self._core.commit_index for progress in self.progress.values())
+
     def _count(self, peer_id: str, progress: Progress) -> bool:
         """Tell the engine what this peer holds, up to what is durable here too. False: nothing new."""
         if not self.counts(peer_id):
@@ -237,8 +241,8 @@ class Leader:
         return next_push if next_push < math.inf else None
 
     def _push_at(self, progress: Progress, now: float) -> float:
-        latest = now + (PUSH_S if progress.awaited else LAZY_PUSH_S)
-        progress.push_at = latest if progress.push_at is None else min(progress.push_at, latest)
+        if progress.push_at is None:
+            progress.push_at = now + LAZY_PUSH_S
         return progress.push_at
 
     def _send_to(self, peer_id: str, progress: Progress, now: float) -> None:
@@ -256,7 +260,7 @@ class Leader:
             self._send_append(peer_id, progress.next - 1, [], 0, must_answer=True)
             return
         sent = self._send_entries(peer_id, progress)
-        is_due = progress.push_at is not None and now >= progress.push_at
+        is_due = progress.awaited or (progress.push_at is not None and now >= progress.push_at)
         news = is_due and progress.commit_sent < self._core.commit_index
         if not sent and progress.state is State.REPLICATE and (news or self._must_answer):
             self._send_append(peer_id, progress.next - 1, [], 0)

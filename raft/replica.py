@@ -151,6 +151,7 @@ class Replica:
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._wake_loop = wake
+        self._is_awaited = is_awaited
         self._wake_after = wake_after
         self._hard_state = hard_state
         self.peers = Peers(config.node_id, config.directory_id, self.members, hard_state)
@@ -586,7 +587,9 @@ class Replica:
                 self._follow_members()
                 self._syncer.start()
                 self._note_leadership()
-                if self.core.applied_index < self.core.commit_index:
+                # Applying holds the interpreter, without which the sync cannot begin: unless somebody waits
+                # for it, it comes after the answer that the sync makes, or with the shell's next tick.
+                if self._owes_applying and (self._is_awaited() or not self._syncer.busy):
                     self._wake_loop()
                 return
         elif kind == "install_snapshot":
@@ -619,6 +622,10 @@ class Replica:
             self.reads.on_answer(peer_id, message.read_index_reply)
         self._note_leadership()
         self._wake()
+
+    @property
+    def _owes_applying(self) -> bool:
+        return self.core.applied_index < self.core.commit_index
 
     def _makes_work(self, peer_id: str) -> bool:
         """After an answer: is there anything to commit, to send, or to tell who waits for such answers?"""
@@ -725,6 +732,10 @@ class Replica:
         self.follower.on_durable()
         if self.core.role == engine_core.LEADER:
             self.leader.on_durable()
+            # Mostly the peers' answers are still to come, and bring a tick of their own.
+            if len(self.members.current.voters) < 2 or self.leader.has_news():
+                self._wake_loop()
+        elif self._owes_applying:
             self._wake_loop()
 
     def _fail(self, error: BaseException) -> NoReturn:
