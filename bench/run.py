@@ -23,10 +23,10 @@ from bench.peers.processes import Missing
 from bench.result import Better, Limit, Result
 from bench.sides import Ours, Side, our_side
 
-# Name, as in PEERS=, and how it is made in a directory, of so many nodes.
-PEERS: dict[str, tuple[Callable[[Path, int], Any], ...]] = {
-    "etcd": (EtcdCluster,),
-    "nats": (NatsCluster, partial(NatsCluster, sync=True)),
+# Name, as in PEERS=, and its sides by their names: how each is made in a directory, of so many nodes.
+PEERS: dict[str, dict[str, Callable[[Path, int], Any]]] = {
+    "etcd": {"etcd": EtcdCluster},
+    "nats": {"nats": NatsCluster, "nats-sync": partial(NatsCluster, sync=True)},
 }
 
 Once: TypeAlias = Callable[[], Awaitable[Sample]]
@@ -83,13 +83,13 @@ class Run:
                 if name not in self.peers:
                     absent.append(f"{name} left out")
                     continue
-                for make in PEERS[name]:
+                for side, make in PEERS[name].items():
                     directory = self._new_directory()
                     stack.callback(shutil.rmtree, directory, ignore_errors=True)
                     try:
                         peers.append(await stack.enter_async_context(make(directory, count)))
                     except Missing as missing:
-                        absent.append(f"{name} left out: {missing}")
+                        absent.append(f"{side} left out: {missing}")
             yield Sides(ours, peers, absent)
 
     async def alternate(self, sides: Iterable[Side], once: Callable[[Side], Awaitable[Sample]]) -> AllSeries:

@@ -13,7 +13,7 @@ from typing import Any
 from bench import machine
 from bench.measure import Sample
 from bench.peers.nats import NatsCluster
-from bench.peers.nats_client import connected
+from bench.peers.nats_client import connected, publish_async
 from bench.result import Result
 from bench.run import Run
 from bench.sides import Side
@@ -105,6 +105,6 @@ async def published(side: NatsCluster, values: Sequence[bytes]) -> Sample:
         began = time.perf_counter()
         while len(futures) < _NATS_RECORDS and time.perf_counter() < began + _NATS_S:
             payload = values[len(futures) % len(values)]
-            futures.append(await stream.publish_async(side.stream, payload))
+            futures.append(await publish_async(stream, side.stream, payload))
         await asyncio.gather(*futures)
         return Sample(len(futures) / (time.perf_counter() - began))

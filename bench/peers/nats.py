@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 from nats.js import api
 from nats.js.errors import Error as JetStreamError
 
-from bench.peers.nats_client import connected
+from bench.peers.nats_client import connected, publish_async
 from bench.peers.processes import Missing, PeerProcess, found, output_of, stop_all
 from quorumlog.client.local_nodes import free_ports
 
@@ -143,7 +143,7 @@ class NatsCluster:
     async def fill(self, payload: bytes, count: int) -> None:
         """Publish so often to the newest stream; return when all is acknowledged."""
         async with connected(await self.addresses()) as stream:
-            futures = [await stream.publish_async(self._stream, payload) for _ in range(count)]
+            futures = [await publish_async(stream, self._stream, payload) for _ in range(count)]
             await asyncio.gather(*futures)
 
     async def leader(self) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
-from nats.js import api
+import asyncio
+from pathlib import Path
+from typing import Any, cast
 
+import pytest
+from nats.js import JetStreamContext, api
+from nats.js.errors import TooManyStalledMsgsError
+
+from bench import run as run_module
 from bench.peers.etcd import is_settled as etcd_is_settled
 from bench.peers.etcd_client import Status, bytes_field, fields, varint
 from bench.peers.nats import is_settled as nats_is_settled
+from bench.peers.nats_client import publish_async
 from bench.peers.processes import Missing, found
 from bench.readers import rotated
+from bench.run import Run
 
 
 def test_fields_are_read_as_they_were_written() -> None:
@@ -64,3 +72,47 @@ def test_members_are_settled_when_all_of_them_follow_one_leader() -> None:
 def test_readers_begin_with_another_server_in_turn() -> None:
     turns = [rotated(["a", "b", "c"], turn) for turn in range(4)]
     assert turns == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+
+
+class Full:
+    """A stream of nats-py whose room never comes."""
+
+    def __init__(self) -> None:
+        self.waited = asyncio.Event()
+
+    async def publish_async(self, _subject: str, _payload: bytes) -> None:
+        try:
+            self.waited.set()
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            raise TooManyStalledMsgsError from None
+
+
+async def test_a_publish_that_is_cancelled_says_so_whatever_the_library_makes_of_it() -> None:
+    full = Full()
+    publishing = asyncio.create_task(publish_async(cast(JetStreamContext, full), "subject", b"x"))
+    await full.waited.wait()
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+
+
+async def test_a_side_that_cannot_be_had_is_told_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Ready:
+        def __init__(self, _directory: Path, _count: int) -> None: ...
+        async def __aenter__(self) -> Ready:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    def missing(_directory: Path, _count: int) -> Any:
+        raise Missing("no sync_interval")
+
+    monkeypatch.setattr(run_module, "PEERS", {"nats": {"nats": Ready, "nats-sync": missing}})
+    monkeypatch.setattr(Run, "ours", lambda *_: Ready(tmp_path, 3))
+    run = Run(tmp_path, cast(Any, None), repeats=1)
+    async with run.sides("nats") as sides:
+        assert sides.absent == ["nats-sync left out: no sync_interval"]
+        assert len(sides.peers) == 1

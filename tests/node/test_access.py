@@ -451,6 +451,42 @@ async def test_a_role_that_is_taken_away_ends_the_streams_it_opened(
     producer.cancel()
 
 
+async def test_of_two_who_follow_a_topic_only_the_one_who_still_may_gets_what_comes(
+    guarded: tuple[LocalNode, LocalNode],
+    authority: TestAuthority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Row 59: what is made for one reader is given to another only after its own grant was looked at."""
+    monkeypatch.setattr(grants_module, "_LOOK_AGAIN_S", 0.0)
+    leader, _ = guarded
+    table = TOPICS + '[[grant]]\nclients = ["warehouse"]\nroles = ["consume"]\n'
+    write_table(tmp_path, table)
+    warehouse = service_pb2_grpc.LogStub(leader.channel_as(authority.client("warehouse")))
+    request = service_pb2.ConsumeRequest(topic="own-a")
+    streams = [
+        log.Consume(request, timeout=TIMEOUT_S) for log in (warehouse, Shop(leader, authority).log, warehouse)
+    ]
+    for stream in streams:
+        assert len((await stream.read()).batches) == 1
+    write_table(tmp_path, table.replace('"shop"', '"somebody-else"'))
+    result = await leader.produce(batch_of("own-a"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await streams[1].read()
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    for stream in (streams[0], streams[2]):
+        (batch,) = (await stream.read()).batches
+        assert batch.base_offset == result.base_offset
+        stream.cancel()
+
+
+def write_table(directory: Path, text: str) -> None:
+    """Replace the table of grants, at once."""
+    new = directory / "new.toml"
+    new.write_text(text)
+    new.replace(directory / "grants.toml")
+
+
 async def test_nodes_ask_each_other_for_their_status_over_tls(guarded: tuple[LocalNode, LocalNode]) -> None:
     leader, follower = guarded
     assert await leader.health_of("leader") == "SERVING"

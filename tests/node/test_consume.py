@@ -11,6 +11,7 @@ import pytest
 
 from quorumlog.node import outbound as outbound_module
 from quorumlog.node import reading as reading_module
+from quorumlog.node.tails import Tails
 from quorumlog.proto import service_pb2
 from quorumlog.proto.batch import decode_batch
 from tests.node.conftest import StartNode
@@ -30,6 +31,24 @@ async def fill(node: LocalNode, count: int, size: int = 10, topic: str = "orders
     for value in values:
         await node.produce(batch_of(topic, [value]))
     return values
+
+
+def waiting(tails: Tails) -> int:
+    """How many wait at the ends of partitions."""
+    return sum(len(signal._waiters) for signal in tails._signals.values())
+
+
+def counted_reads(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what is read from the node's files, from now on."""
+    served: list[int] = []
+    read_body = node.engine.log.read_body
+
+    def counted(base: int, position: int, size: int) -> bytes:
+        served.append(size)
+        return read_body(base, position, size)
+
+    monkeypatch.setattr(node.engine.log, "read_body", counted)
+    return served
 
 
 def consume(node: LocalNode, **fields: object) -> grpc.aio.UnaryStreamCall[object, service_pb2.FetchResponse]:
@@ -190,14 +209,7 @@ async def test_a_consumer_that_never_reads_is_not_read_for(
     await node.create("orders")
     for _ in range(12):
         await node.produce(batch_of("orders", [bytes(900_000)] * 4))
-    served: list[int] = []
-    read_body = node.engine.log.read_body
-
-    def counted(base: int, position: int, size: int) -> bytes:
-        served.append(size)
-        return read_body(base, position, size)
-
-    monkeypatch.setattr(node.engine.log, "read_body", counted)
+    served = counted_reads(node, monkeypatch)
     stream = consume(node)
     await until(lambda: len(served) > 0)
     quick = [
@@ -208,6 +220,52 @@ async def test_a_consumer_that_never_reads_is_not_read_for(
     # rest of these 43 MB stays on disk until the consumer reads.
     assert sum(served) - sum(quick) < 28_000_000
     stream.cancel()
+
+
+async def test_all_who_follow_get_the_same_bytes_which_are_read_once(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.create("orders")
+    await fill(node, 1)
+    served = counted_reads(node, monkeypatch)
+    streams = [consume(node, offset=1) for _ in range(5)]
+    tails = node.node._parts.consuming._tails
+    await until(lambda: waiting(tails) == 5)
+    result = await node.produce(batch_of("orders", [b"new"]))
+    messages = [await stream.read() for stream in streams]
+    assert [values_in(message) for message in messages] == [[b"new"]] * 5
+    assert {message.applied_index for message in messages} == {result.raft_index}
+    assert len(served) == 1
+    for stream in streams:
+        stream.cancel()
+    await until(lambda: not tails.is_awaited)
+
+
+async def test_what_is_kept_for_others_is_given_only_where_it_is_the_answer(node: LocalNode) -> None:
+    """Another place at the same offset, less room, another offset, and what was applied since."""
+    for topic in ("orders", "others"):
+        await node.create(topic, 2)
+    values = await fill(node, 3)
+    await node.produce(batch_of("others", [b"other"]))
+    await node.produce(batch_of("orders", [b"beside"], partition=1))
+    first = await node.fetch("orders", 0)
+    assert values_in(first) == values
+    assert values_in(await node.fetch("others", 0)) == [b"other"]
+    assert values_in(await node.fetch("orders", 0)) == values
+    assert values_in(await node.fetch("orders", 0, partition=1)) == [b"beside"]
+    assert values_in(await node.fetch("orders", 0)) == values
+    assert values_in(await node.fetch("orders", 0, max_bytes=1)) == values[:1]
+    assert values_in(await node.fetch("orders", 0)) == values
+    assert values_in(await node.fetch("orders", 1)) == values[1:]
+    later = await node.produce(batch_of("others", [b"more"]))
+    again = await node.fetch("orders", 0)
+    assert (values_in(again), again.applied_index) == (values, later.raft_index)
+    await node.produce(batch_of("orders", [b"last"]))
+    assert values_in(await node.fetch("orders", 0)) == [*values, b"last"]
+    await node.topics.DeleteTopic(service_pb2.DeleteTopicRequest(name="orders"), timeout=TIMEOUT_S)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await node.fetch("orders", 0)
+    assert error_info(caught.value).reason == "UNKNOWN_TOPIC"
 
 
 async def test_many_slow_consumers_get_smaller_messages(

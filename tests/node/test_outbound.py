@@ -75,6 +75,18 @@ async def test_a_stream_that_is_not_read_ends_and_says_why(node: LocalNode) -> N
     await until(lambda: outbound.held_bytes == 0)
 
 
+async def test_who_does_not_read_holds_up_no_other_who_follows(node: LocalNode) -> None:
+    """Row 45: what all are given is made once, and each gets it at its own pace."""
+    with contextlib.closing(await stuck(node, CONSUME, 3)):
+        await until_soon(lambda: len(outbound_of(node)._held) == 3)
+        stream = node.log.Consume(service_pb2.ConsumeRequest(topic="orders", offset=1), timeout=TIMEOUT_S)
+        for number in range(1, 20):
+            await node.produce(batch_of("orders", [bytes(1000)]))
+            (batch,) = (await stream.read()).batches
+            assert batch.base_offset == number
+        stream.cancel()
+
+
 async def read_on(stream: Any) -> None:
     while await stream.read():
         pass

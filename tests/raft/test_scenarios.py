@@ -103,6 +103,38 @@ class TestOrdinaryDays:
         assert up(leader).journal.last_index - before <= 3
         cluster.check()
 
+    def test_who_awaits_a_commit_is_told_when_the_caller_is(self, cluster: Cluster) -> None:
+        leader = cluster.await_leader()
+        follower = followers_of(cluster, leader)[0]
+        follower.engine.is_awaited = lambda: True
+        committed(cluster, leader, 2)  # its answers say so
+        told: list[int] = []
+
+        def look(sender: str, receiver: str, message: PeerMessage) -> bool:
+            if receiver == follower.name:
+                told.append(message.append_entries.commit_index)
+            return False
+
+        cluster.intercept = look
+        (result,) = committed(cluster, leader)
+        assert max(told) == result.index
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_a_leader_whose_disk_is_the_last_commits_as_soon_as_it_is_done(self, count: int) -> None:
+        """No tick of the clock is waited for, whether there are others or not."""
+        cluster = Cluster(count, faults=Faults(network_delay=(0.0005, 0.001), disk_delay=(0.0003, 0.0005)))
+        cluster.start()
+        leader = cluster.await_leader()
+        committed(cluster, leader)
+        leader.disk_delay = (0.004, 0.004)
+        before = up(leader).append_durations.cumulative()
+        committed(cluster, leader, 10)
+        took = {
+            bound: now - then
+            for (bound, then), (_, now) in zip(before, up(leader).append_durations.cumulative(), strict=True)
+        }
+        assert (took["0.0025"], took["0.005"]) == (0, 10)
+
 
 class TestTruncation:
     def test_a_late_heartbeat_does_not_take_back_what_was_acknowledged(self, cluster: Cluster) -> None:
