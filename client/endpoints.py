@@ -65,7 +65,7 @@ class Endpoints:
     - An endpoint that failed comes last until its pause is over.
     - A leader that fell silent is not asked again while whoever names it may not know that yet.
     - A leader that cannot be reached from here (it advertises an address of another network) is not
-      insisted on: any reachable node forwards.
+      insisted on: any reachable node forwards. Where none is reachable, it is asked again in its turn.
     """
 
     addresses: list[str]
@@ -134,7 +134,10 @@ class Endpoints:
         if leader.failures == 0:
             return Target(leader.address, no_forward=True)
         if not leader.reached:  # named by others, but not to be reached from here
-            return Target(self._in_order(now_s, self._turn, avoid=leader).address, no_forward=False)
+            other = self._in_order(now_s, self._turn, avoid=leader)
+            if other.failures and now_s >= leader.not_before_s:  # nor are they, now: it may be by this time
+                return Target(leader.address, no_forward=True)
+            return Target(other.address, no_forward=False)
         if not leader.silent and now_s >= leader.not_before_s:  # it may be back, and elected
             return Target(leader.address, no_forward=True)
         hint_is_fresh = now_s - leader.failed_s < STALE_HINT_S

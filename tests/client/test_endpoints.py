@@ -57,6 +57,21 @@ def test_a_leader_that_was_never_reached_is_left_to_forwarding() -> None:
     assert table.for_write(0.001, "leader") == Target("a:1", no_forward=False)
 
 
+def test_a_leader_that_was_never_reached_is_asked_again_where_the_others_are_gone() -> None:
+    """The two that are left of the first three members were asked in turn for ever."""
+    table = endpoints("a:1", "b:1", "c:1")
+    table.leads("b:1")
+    table.failed("b:1", 0.0)
+    for now_s in (10, 20):
+        asked = table.for_write(now_s, "leader")
+        assert asked.address != "b:1"
+        assert not asked.no_forward
+        table.failed(asked.address, now_s, silent=True)
+    assert table.for_write(30, "leader") == Target("b:1", no_forward=True)
+    table.failed("b:1", 30.0)
+    assert table.for_write(30, "leader").address != "b:1"
+
+
 @pytest.mark.parametrize("route", ["leader", "any"])
 def test_a_node_that_knows_no_leader_is_not_left_to_forward(route: Route) -> None:
     table = endpoints("a:1", "b:1")
