@@ -45,7 +45,7 @@ def drop(node: Node, segments: int = 1) -> int:
 
 def left_behind(cluster: Cluster, entries: int = 60) -> tuple[Node, Node, Node]:
     """A leader and a follower that have dropped what a third node lacks, which is cut off."""
-    leader = cluster.await_leader()
+    leader = settled(cluster)
     write(cluster, 5)
     cluster.run_until(cluster.converged)
     away, other = [node for node in cluster.nodes.values() if node is not leader]
