@@ -19,13 +19,14 @@ PEERS ?= etcd,nats
 REPEATS ?=
 PACKAGES := proto storage raft node client embedded testing
 
-.PHONY: help setup run test chaos bench check format lint types imports generated proto links clean coverage fuzz
+.PHONY: help setup run test chaos bench check docs format lint types imports generated proto links clean coverage fuzz
 
 help:
 	@echo 'make run [INPUT=file] [ONCE=1]   three nodes, real input, read back and compared'
 	@echo 'make test [PYTEST_ARGS=...]      every test that this machine can run'
 	@echo 'make chaos [MINUTES=2] [SEED=K] [ON=compose|processes] [KILLS=N]   faults under load, judged'
-	@echo 'make check                       format, lint, types, imports, generated code'
+	@echo 'make check                       format, lint, types, imports, generated code, pages'
+	@echo 'make docs                        the pages of docs/, into docs/_build/html'
 	@echo 'make simulate SEEDS=N [FROM=K] [NODES=3|5] [SECONDS=30] [TRACE=seed] [MIX=name]'
 	@echo '                                 faults at random, on a simulated clock, network and disk'
 	@echo 'make bench [ONLY=case,...] [PEERS=etcd,nats] [REPEATS=5]   measure it, beside peers where they are'
@@ -71,7 +72,11 @@ bench: setup
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
-check: lint types imports generated
+check: lint types imports generated docs
+
+# A warning is an error: a link that leads nowhere, a page that no table of contents has, a name that is gone.
+docs: setup
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
 format: setup
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -105,4 +110,4 @@ coverage: setup
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .links var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .links var build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ DUMPED = re.compile(r"^([0-9a-f]{8})  ((?:[0-9a-f]{2} ?)+)\s*\|", re.MULTILINE)
 def test_the_documentation_has_the_drawings_of_the_code() -> None:
     assert layout.__doc__ is not None
     drawings = layout.__doc__[layout.__doc__.index("Directory of a group:") :].rstrip()
-    assert f"```\n{drawings}\n```" in DOCUMENT
+    assert f"```text\n{drawings}\n```" in DOCUMENT
 
 
 def test_the_sizes_are_those_of_the_drawings() -> None:

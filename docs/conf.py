@@ -1,0 +1,89 @@
+"""How Sphinx builds these pages: `make docs`. Warnings are errors, links that lead nowhere among them.
+
+Why Sphinx: decisions/0008-sphinx-builds-the-pages.md. The tests of tests/docs run what the pages show.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as installed_version
+
+project = "quorumlog"
+author = "The quorumlog maintainers"
+copyright = "The quorumlog maintainers, Apache-2.0"
+version = release = installed_version("quorumlog")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+default_role = "code"  # docstrings say `name`, as Markdown does
+
+# Markdown. Links to headings are checked, down to the third level.
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+# Docstrings. Signatures wrap, a parameter to a line, where they are long.
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 72
+add_module_names = False
+python_use_unqualified_type_names = True
+
+# HTML. Everything that a page needs lies beside it: it can be read from a disk, without a network.
+html_theme = "furo"
+html_title = f"quorumlog {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5c6b", "color-brand-content": "#0b5c6b"},
+    "dark_css_variables": {"color-brand-primary": "#6cc6d6", "color-brand-content": "#6cc6d6"},
+}
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+
+# Our docstrings are plain text, with two habits that reStructuredText would not understand.
+_PARAMETER = re.compile(r"`\w+`(, `\w+`)*: ")
+_AFTER_PARAMETERS = re.compile(r"$|Raises |Returns ")
+
+
+def _as_markup(_app: object, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
+    lines[:] = _parameters_as_list(_indented_as_code(lines))
+
+
+def _indented_as_code(lines: list[str]) -> list[str]:
+    """Show what is indented as code."""
+    shown: list[str] = []
+    in_code = False
+    for line in lines:
+        if line.startswith("    ") and not in_code:
+            shown += ["::", ""]
+        in_code = line.startswith("    ") or (in_code and not line)
+        shown.append(line if in_code else line.replace("*", r"\*"))
+    return shown
+
+
+def _parameters_as_list(lines: list[str]) -> list[str]:
+    """Give each "`name`: what it is" a line of its own."""
+    shown: list[str] = []
+    in_list = False
+    for line in lines:
+        if _PARAMETER.match(line):
+            shown += [""] if not in_list else []
+            in_list = True
+            shown.append(f"- {line}")
+            continue
+        if in_list and _AFTER_PARAMETERS.match(line):
+            shown.append("")
+            in_list = False
+        shown.append(f"  {line}" if in_list else line)
+    return shown
+
+
+def setup(app: object) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _as_markup)  # type: ignore[attr-defined]

@@ -1,0 +1,244 @@
+"""Every code block of README.md and docs/: run, against three real nodes, or read by what reads it.
+
+A page's blocks run in their order, in a directory of the page's own: Python in this process, with names that
+later blocks see; commands as typed in a shell, their output compared where the page shows it. pages.py says what
+may stand above a block, printed.py what may differ from run to run. The quickstart has a test of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quorumlog.client import AsyncClient, Client, UnknownOption
+from quorumlog.node import grants
+from tests.conftest import SHOWN_ON_FAILURE
+from tests.docs.pages import DOCS, Block, blocks, indented_blocks, name_of, pages
+from tests.docs.shell import Shell, commands
+from tests.support.compose import compose_command
+from tests.support.nodes import NodeCluster
+
+SHELL = ("sh", "console")
+READ = ("toml", "yaml", "json")
+SHOWN = ("text",)  # drawings, bytes, protocols: there is nothing to run
+LANGUAGES = ("python", *SHELL, *READ, *SHOWN)
+
+QUICKSTART = DOCS / "quickstart.md"
+
+# Blocks that are not run, by page; each says why. Keep them few.
+NOT_RUN: Mapping[str, int] = {
+    "README.md": 3,
+    "docs/operations.md": 6,
+    "docs/performance.md": 1,
+    "docs/security.md": 3,
+}
+# Pages about what is not there yet.
+NEEDS: Mapping[str, bool] = {}
+
+CLIENT_PAGE = DOCS / "client.md"
+_ASYNC = re.compile(r"\basync (?=with|for|def)|\bawait ")
+_CREATED = {CLIENT_PAGE: ("orders", "drinks")}
+
+
+def pages_with(*languages: str) -> list[Any]:
+    """Return the pages that have blocks in these languages to run, as parameters of a test."""
+    return [
+        pytest.param(page, id=name_of(page))
+        for page in pages()
+        if page != QUICKSTART
+        and any(block.language in languages and block.kind != "not run" for block in blocks(page))
+    ]
+
+
+# What all pages keep to.
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in pages()])
+def test_every_block_says_what_it_is(page: Path) -> None:
+    assert not indented_blocks(page), "fence these blocks, so that they have a language"
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{block.where}: one of {LANGUAGES}, please"
+
+
+def test_what_is_not_run_stays_few_and_says_why() -> None:
+    left: dict[str, int] = {}
+    for page in pages():
+        for block in blocks(page):
+            if block.kind == "not run":
+                assert len(block.argument) > 10, f"{block.where}: say why"
+                left[name_of(page)] = left.get(name_of(page), 0) + 1
+    assert left == NOT_RUN
+
+
+# What is run.
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
+    """Three nodes for all pages."""
+    with NodeCluster(tmp_path_factory.mktemp("nodes")) as cluster:
+        cluster.start()
+        cluster.wait_for_leader()
+        yield cluster
+
+
+@pytest.fixture
+def servers(shared: NodeCluster, request: pytest.FixtureRequest) -> str:
+    """Their addresses; no topic is left of the page before."""
+    request.node.stash[SHOWN_ON_FAILURE] = [shared]
+    shared.wait_for_leader()
+    addresses = ",".join(shared.bootstrap_servers)
+    with Client(addresses, connect_timeout_ms=60_000) as client:
+        for topic in client.list_topics(consistency="linearizable"):
+            client.delete_topic(topic.name)
+    return addresses
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("page", pages_with("python", *SHELL))
+async def test_a_page_does_what_it_says(page: Path, servers: str, tmp_path: Path) -> None:
+    await run_page(page, servers, tmp_path)
+
+
+@pytest.mark.cluster
+async def test_the_client_does_what_it_says_without_async_and_await(servers: str, tmp_path: Path) -> None:
+    await run_page(CLIENT_PAGE, servers, tmp_path, plain=True)
+
+
+async def run_page(page: Path, servers: str, directory: Path, *, plain: bool = False) -> None:
+    """Run all blocks of a page; `plain`: without async and await, for the other flavour of the client."""
+    if not NEEDS.get(name_of(page), True):
+        pytest.skip("what this page is about is not there yet")
+    with Client(servers) as client:
+        for topic in _CREATED.get(page, ()):
+            client.create_topic(topic, partitions=2)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with Shell(directory / "page", shell_environment(servers)) as shell:
+        for block in blocks(page):
+            if block.kind == "file":
+                (shell.directory / block.argument).write_text(with_addresses(block.text, servers))
+            elif block.kind == "not run":
+                continue
+            elif block.language in SHELL:
+                await asyncio.to_thread(run_commands, block, servers, shell)
+            elif block.language == "python":
+                await run_python(block, servers, shell, names, plain=plain)
+
+
+def run_commands(block: Block, servers: str, shell: Shell) -> None:
+    text = with_addresses(block.text, servers)
+    for command in commands(text, block.line, console=block.language == "console"):
+        if block.kind in ("follows", "background"):
+            shell.follow(command, block.where, stay=block.kind == "background")
+        else:
+            shell.run(command, block.where)
+
+
+async def run_python(block: Block, servers: str, shell: Shell, names: dict[str, Any], *, plain: bool) -> None:
+    """Run it with `client`, as if the page had made it, and with the directory of the page."""
+    text = with_addresses(block.text, servers)
+    if block.kind == "follows":
+        text = text.replace('consumer("orders")', 'consumer("orders", end="latest")')
+    is_async = _ASYNC.search(text) is not None and not plain
+    if plain:
+        text = _ASYNC.sub("", text).replace("AsyncClient", "Client")
+    code = compile(
+        "\n" * (block.line - 1) + text, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )
+    if not is_async:
+        await asyncio.to_thread(run_plainly, code, servers, shell, names)
+        return
+    async with AsyncClient(servers) as client:
+        names["client"] = client
+        running = eval(code, names)
+        if inspect.iscoroutine(running):
+            await running
+
+
+def run_plainly(code: Any, servers: str, shell: Shell, names: dict[str, Any]) -> None:
+    with Client(servers) as client:
+        names["client"] = client
+        eval(code, names)
+
+
+def with_addresses(text: str, servers: str) -> str:
+    """Put the addresses of the nodes in the place of those that pages show."""
+    first = servers.split(",")[0]
+    shown = r"host1:9650,host2:9650|127\.0\.0\.1:9650,127\.0\.0\.1:9660,127\.0\.0\.1:9670"
+    return re.sub(r"\b(localhost|127\.0\.0\.1):9650\b", first, re.sub(shown, servers, text))
+
+
+def shell_environment(servers: str) -> dict[str, str]:
+    """Return our environment with `quorumlog` and `python` of this checkout, and a cluster to ask."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QUORUMLOG_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**kept, "PATH": path, "QUORUMLOG_SERVERS": servers, "COLUMNS": "110", "NO_COLOR": "1"}
+
+
+# What is read.
+
+
+@pytest.mark.parametrize("page", pages_with("toml", "yaml", "json"))
+def test_a_page_shows_files_that_can_be_read(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.kind != "not run" and block.language in READ:
+            file = tmp_path / f"{block.line}.{block.language}"
+            file.write_text(block.text)
+            READERS[block.language](block, file)
+
+
+def read_toml(block: Block, file: Path) -> None:
+    if "[[grant]]" in block.text:
+        assert grants.load(file), block.where
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "quorumlog.node", "--config", str(file), "--print-config"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block.where}: {done.stderr}"
+
+
+def read_yaml(block: Block, file: Path) -> None:
+    content = yaml.safe_load(block.text)
+    command = compose_command()
+    if "services" in content and command is not None:
+        done = subprocess.run(
+            [*command, "-f", str(file), "config", "--quiet"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block.where}: {done.stderr}"
+
+
+def read_json(block: Block, _: Path) -> None:
+    assert json.loads(block.text.replace(", ...", "")), block.where
+
+
+READERS = {"toml": read_toml, "yaml": read_yaml, "json": read_json}
+
+
+# What the pages say in words.
+
+
+@pytest.mark.cluster
+async def test_what_the_client_page_says_of_health_holds(servers: str) -> None:
+    async with AsyncClient(servers) as client:
+        leader = (await client.status()).leader_id
+        assert await client.check_health("leader", node=leader)
+        with pytest.raises(UnknownOption, match="knows no 'nonsense'"):
+            await client.check_health("nonsense")
+        compared = await client.compare_replicas()
+        assert compared.equal
+        assert compared.nodes == ("n1", "n2", "n3")
