@@ -27,7 +27,7 @@ from quorumlog.client.deliveries import BatchDelivery
 from quorumlog.client.describe import ClusterStatus
 from quorumlog.client.errors import ConnectionFailed, QuorumlogError, TopicExists, Unavailable
 from quorumlog.client.local_input import Input, choose_input
-from quorumlog.client.local_nodes import START_TIMEOUT_S, LocalNode, LocalNodes
+from quorumlog.client.local_nodes import START_TIMEOUT_S, LocalNode, LocalNodes, usual_ports
 from quorumlog.client.producer import AsyncProducer
 
 _LOOK_AGAIN_S = 0.05
@@ -73,7 +73,7 @@ class Local:
         self._once = once
         self._directory = Path(directory)
         self._input = Input(choose_input(input_path))
-        self._nodes = LocalNodes(self._directory, nodes, tls=tls)
+        self._nodes = LocalNodes(self._directory, nodes, tls=tls, ports=usual_ports(nodes))
         self._report = Report(input=str(self._input.path))
         self._killed_s = 0.0
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,8 @@ from quorumlog.client.local_certs import LocalCertificates
 from quorumlog.client.tls import Tls
 
 CLUSTER = "local"
+FIRST_PORT = 9650
+PORTS_BETWEEN_NODES = 10
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 _LOG_LINES_SHOWN = 15
@@ -178,11 +181,14 @@ class LocalNode:
 class LocalNodes:
     """All nodes of one run. `async with` starts them and leaves none behind."""
 
-    def __init__(self, directory: Path, count: int, *, tls: bool = False) -> None:
+    def __init__(
+        self, directory: Path, count: int, *, tls: bool = False, ports: Sequence[int] | None = None
+    ) -> None:
+        """`ports`: three of each node, for clients, peers and HTTP; default: any that are free."""
         self._directory = directory
         self._certificates = LocalCertificates(directory / "certs", CLUSTER) if tls else None
         self.tls: Tls | None = self._certificates.client() if self._certificates is not None else None
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * count)]
+        addresses = [f"127.0.0.1:{port}" for port in ports or free_ports(3 * count)]
         self.nodes = [
             LocalNode(f"n{number + 1}", directory, *addresses[3 * number : 3 * number + 3])
             for number in range(count)
@@ -219,6 +225,27 @@ class LocalNodes:
             if not ended:
                 node.kill()
                 await node.ended(STOP_TIMEOUT_S)
+
+
+def usual_ports(nodes: int) -> list[int]:
+    """Return the ports that people know: 9650 to 9652 for n1, 9660 to 9662 for n2, and so on.
+
+    Clients look at localhost:9650 by default, and deploy/compose.yaml publishes the same. Where one of them
+    is in use, others are returned.
+    """
+    usual = [FIRST_PORT + PORTS_BETWEEN_NODES * node + number for node in range(nodes) for number in range(3)]
+    return usual if all(map(_is_free, usual)) else free_ports(3 * nodes)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # A port that was left a moment ago can be taken again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def free_ports(count: int) -> list[int]:

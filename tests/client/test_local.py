@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from quorumlog.client.errors import UnknownOption
 from quorumlog.client.lines import SkippedLine
 from quorumlog.client.local import Report
 from quorumlog.client.local_input import Input, choose_input
-from quorumlog.client.local_nodes import LocalNode, NodeEnded, free_ports
+from quorumlog.client.local_nodes import LocalNode, NodeEnded, free_ports, usual_ports
 
 
 def test_the_input_stays_the_same_though_the_file_grows(tmp_path: Path) -> None:
@@ -48,6 +49,20 @@ def test_the_input_is_what_was_asked_for_or_something_that_is_there(tmp_path: Pa
 
 def test_ports_are_all_different() -> None:
     assert len(set(free_ports(20))) == 20
+
+
+def test_people_find_their_nodes_where_clients_look_unless_somebody_else_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        taken = somebody.getsockname()[1]
+        monkeypatch.setattr("quorumlog.client.local_nodes.FIRST_PORT", taken - 1)
+        others = usual_ports(1)
+    assert len({*others, taken}) == 4
+    monkeypatch.setattr("quorumlog.client.local_nodes._is_free", lambda port: True)
+    assert usual_ports(2) == [taken - 1, taken, taken + 1, taken + 9, taken + 10, taken + 11]
 
 
 def test_a_node_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:

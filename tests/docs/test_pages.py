@@ -1,8 +1,8 @@
 """Every code block of README.md and docs/: run, against three real nodes, or read by what reads it.
 
 A page's blocks run in their order, in a directory of the page's own: Python in this process, with names that
-later blocks see; commands as typed in a shell, their output compared where the page shows it. pages.py says what
-may stand above a block, printed.py what may differ from run to run. The quickstart has a test of its own.
+later blocks see; commands as typed in a shell, their output compared where the page shows it. pages.py says
+what may stand above a block, printed.py what may differ from run to run. The quickstart has its own test.
 """
 
 from __future__ import annotations
