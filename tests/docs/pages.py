@@ -7,6 +7,7 @@ A block is fenced and has a language. A comment on the line above says more, whe
                               stopped when all that the page shows has been printed
     <!-- background -->       a command that stays until the page ends
     <!-- file: name -->       the content of a file that later blocks use
+    <!-- prints -->           what the Python block before prints
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 DOCS = TOP / "docs"
 
-_FENCE = re.compile(r"(?P<fence>`{3,})(?P<language>[\w{}-]*)$")
-_MARKER = re.compile(r"<!-- (?P<kind>not run|follows|background|file)(?:: (?P<argument>.+))? -->$")
+_FENCE = re.compile(r"(?P<fence>`{3,})(?P<language>[\w{}-]*)( .*)?$")
+_MARKER = re.compile(r"<!-- (?P<kind>not run|follows|background|file|prints)(?:: (?P<argument>.+))? -->$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,8 @@ what may stand above a block, printed.py what may differ from run to run. The qu
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import inspect
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,12 +21,12 @@ import yaml
 from quorumlog.client import AsyncClient, Client, UnknownOption
 from quorumlog.node import grants
 from tests.conftest import SHOWN_ON_FAILURE
+from tests.docs.page_run import SHELL, PageRun
 from tests.docs.pages import DOCS, Block, blocks, indented_blocks, name_of, pages
-from tests.docs.shell import Shell, commands
+from tests.docs.shell import Shell
 from tests.support.compose import compose_command
 from tests.support.nodes import NodeCluster
 
-SHELL = ("sh", "console")
 READ = ("toml", "yaml", "json")
 SHOWN = ("text",)  # drawings, bytes, protocols: there is nothing to run
 LANGUAGES = ("python", *SHELL, *READ, *SHOWN)
@@ -48,7 +44,6 @@ NOT_RUN: Mapping[str, int] = {
 NEEDS: Mapping[str, bool] = {}
 
 CLIENT_PAGE = DOCS / "client.md"
-_ASYNC = re.compile(r"\basync (?=with|for|def)|\bawait ")
 _CREATED = {CLIENT_PAGE: ("orders", "drinks")}
 
 
@@ -108,83 +103,32 @@ def servers(shared: NodeCluster, request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("page", pages_with("python", *SHELL))
-async def test_a_page_does_what_it_says(page: Path, servers: str, tmp_path: Path) -> None:
-    await run_page(page, servers, tmp_path)
+def test_a_page_does_what_it_says(page: Path, servers: str, tmp_path: Path) -> None:
+    run_page(page, servers, tmp_path)
 
 
 @pytest.mark.cluster
-async def test_the_client_does_what_it_says_without_async_and_await(servers: str, tmp_path: Path) -> None:
-    await run_page(CLIENT_PAGE, servers, tmp_path, plain=True)
+def test_the_client_page_is_right_without_async_and_await(servers: str, tmp_path: Path) -> None:
+    run_page(CLIENT_PAGE, servers, tmp_path, plain=True)
 
 
-async def run_page(page: Path, servers: str, directory: Path, *, plain: bool = False) -> None:
-    """Run all blocks of a page; `plain`: without async and await, for the other flavour of the client."""
+def run_page(page: Path, servers: str, directory: Path, *, plain: bool = False) -> None:
     if not NEEDS.get(name_of(page), True):
         pytest.skip("what this page is about is not there yet")
     with Client(servers) as client:
         for topic in _CREATED.get(page, ()):
             client.create_topic(topic, partitions=2)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    with Shell(directory / "page", shell_environment(servers)) as shell:
-        for block in blocks(page):
-            if block.kind == "file":
-                (shell.directory / block.argument).write_text(with_addresses(block.text, servers))
-            elif block.kind == "not run":
-                continue
-            elif block.language in SHELL:
-                await asyncio.to_thread(run_commands, block, servers, shell)
-            elif block.language == "python":
-                await run_python(block, servers, shell, names, plain=plain)
-
-
-def run_commands(block: Block, servers: str, shell: Shell) -> None:
-    text = with_addresses(block.text, servers)
-    for command in commands(text, block.line, console=block.language == "console"):
-        if block.kind in ("follows", "background"):
-            shell.follow(command, block.where, stay=block.kind == "background")
-        else:
-            shell.run(command, block.where)
-
-
-async def run_python(block: Block, servers: str, shell: Shell, names: dict[str, Any], *, plain: bool) -> None:
-    """Run it with `client`, as if the page had made it, and with the directory of the page."""
-    text = with_addresses(block.text, servers)
-    if block.kind == "follows":
-        text = text.replace('consumer("orders")', 'consumer("orders", end="latest")')
-    is_async = _ASYNC.search(text) is not None and not plain
-    if plain:
-        text = _ASYNC.sub("", text).replace("AsyncClient", "Client")
-    code = compile(
-        "\n" * (block.line - 1) + text, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    )
-    if not is_async:
-        await asyncio.to_thread(run_plainly, code, servers, shell, names)
-        return
-    async with AsyncClient(servers) as client:
-        names["client"] = client
-        running = eval(code, names)
-        if inspect.iscoroutine(running):
-            await running
-
-
-def run_plainly(code: Any, servers: str, shell: Shell, names: dict[str, Any]) -> None:
-    with Client(servers) as client:
-        names["client"] = client
-        eval(code, names)
-
-
-def with_addresses(text: str, servers: str) -> str:
-    """Put the addresses of the nodes in the place of those that pages show."""
-    first = servers.split(",")[0]
-    shown = r"host1:9650,host2:9650|127\.0\.0\.1:9650,127\.0\.0\.1:9660,127\.0\.0\.1:9670"
-    return re.sub(r"\b(localhost|127\.0\.0\.1):9650\b", first, re.sub(shown, servers, text))
+    own = any(block.kind == "background" and "quorumlog local" in block.text for block in blocks(page))
+    with Shell(directory / "page", shell_environment("" if own else servers)) as shell:
+        PageRun(page, shell, servers, plain=plain).all_blocks()
 
 
 def shell_environment(servers: str) -> dict[str, str]:
-    """Return our environment with `quorumlog` and `python` of this checkout, and a cluster to ask."""
+    """Return our environment with `quorumlog` and `python` of this checkout, and nodes to ask."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUORUMLOG_")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**kept, "PATH": path, "QUORUMLOG_SERVERS": servers, "COLUMNS": "110", "NO_COLOR": "1"}
+    nodes = {"QUORUMLOG_SERVERS": servers} if servers else {}
+    return {**kept, **nodes, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"}
 
 
 # What is read.
