@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tests.support.nodes import free_ports
+
 _NODE = re.compile(r"^(n\d): clients (\S+), peers (\S+), pid (\d+),", re.MULTILINE)
 _LEADER = re.compile(r"^leader: (n\d)", re.MULTILINE)
+_ADDRESS = r"\b127\.0\.0\.1:96\d\d\b"
 _NAME = re.compile(r"\bn[1-3]\b")
 
 
@@ -38,10 +41,17 @@ def translation(page: LocalCluster, run: LocalCluster) -> Callable[[str], str]:
         for name, of_page in page.nodes.items()
         for shown, real in zip(of_page, run.nodes[swapped.get(name, name)], strict=True)
     }
-    pattern = re.compile("|".join(rf"\b{re.escape(shown)}\b" for shown in values))
+    pids = [of_page[-1] for of_page in page.nodes.values()]
+    pattern = re.compile("|".join((_ADDRESS, *(rf"\b{pid}\b" for pid in pids))))
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] not in values:  # of a node that the page adds
+            (port,) = free_ports(1)
+            values[match[0]] = f"127.0.0.1:{port}"
+        return values[match[0]]
 
     def translate(text: str) -> str:
         named = _NAME.sub(lambda match: swapped.get(match[0], match[0]), text)
-        return pattern.sub(lambda match: values[match[0]], named)
+        return pattern.sub(value, named)
 
     return translate

@@ -7,9 +7,16 @@ for any lines.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-# In this order. Each names what it hides.
-RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+
+def _sorted(names: re.Match[str]) -> str:
+    return ", ".join(sorted(names[0].split(", ")))
+
+
+# In this order. Each names what it hides. A page's names may have been swapped: see local_cluster.py.
+RULES: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    ("directories", re.compile(r'"data": "[^"]*"'), '"data": DIRECTORY'),
     ("colours", re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
     ("addresses", re.compile(r"\b(127\.0\.0\.1|localhost):\d+\b"), "ADDRESS"),
     ("moments", re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"), "MOMENT"),
@@ -22,6 +29,7 @@ RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("raft's counters", re.compile(r"(\"raft_index\": |\"raft_term\": |term )\d+"), r"\1N"),
     ("who leads", re.compile(r"\b(leader:? )n\d\b|\bn\d( leads)\b"), r"\1NODE\2"),
     ("a node's row", re.compile(r"^(n\d) +(leader|follower) .*$", re.MULTILINE), r"\1 ..."),
+    ("order of nodes", re.compile(r"\bn\d(, n\d)+"), _sorted),
     ("widths of columns", re.compile(r"(?<=\S) {2,}"), "  "),
     ("ends of lines", re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )
