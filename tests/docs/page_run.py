@@ -8,15 +8,14 @@ import contextlib
 import inspect
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from quorumlog.client import AsyncClient, Client
-from tests.docs.local_cluster import LocalCluster, translation
 from tests.docs.pages import Block, blocks
 from tests.docs.printed import matches
 from tests.docs.shell import Command, Differs, Shell, commands
+from tests.docs.translation import LocalCluster, to_nodes, to_run
 
 SHELL = ("sh", "console")
 
@@ -40,7 +39,7 @@ class PageRun:
         self._plain = plain
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._printed = ""  # by the newest Python block
-        self._translate: Callable[[str], str] = lambda text: _with_addresses(text, servers)
+        self._translate = to_nodes(servers)
 
     def all_blocks(self) -> None:
         """Run it. Raises what a block raises, or Differs where the page shows something else."""
@@ -80,7 +79,7 @@ class PageRun:
         """From here on the page's nodes are those that this command starts."""
         printed = self._shell.follow(command, block.where, stay=True).read_text()
         run = LocalCluster.of(printed)
-        self._translate = translation(LocalCluster.of(command.shown or ""), run)
+        self._translate = to_run(LocalCluster.of(command.shown or ""), run)
         self._servers = ",".join(addresses[0] for addresses in run.nodes.values())
 
     # Python.
@@ -113,12 +112,3 @@ class PageRun:
         with Client(self._servers) as client:
             self._names["client"] = client
             eval(code, self._names)
-
-
-def _with_addresses(text: str, servers: str) -> str:
-    """Put the addresses of the nodes in the place of those that pages show."""
-    if not servers:
-        return text
-    several = r"host1:9650,host2:9650|127\.0\.0\.1:9650,127\.0\.0\.1:9660,127\.0\.0\.1:9670"
-    first = servers.split(",")[0]
-    return re.sub(r"\b(localhost|127\.0\.0\.1):9650\b", first, re.sub(several, servers, text))

@@ -14,7 +14,7 @@ def _sorted(names: re.Match[str]) -> str:
     return ", ".join(sorted(names[0].split(", ")))
 
 
-# In this order. Each names what it hides. A page's names may have been swapped: see local_cluster.py.
+# In this order. Each names what it hides. A page's names may have been swapped: see translation.py.
 RULES: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     ("directories", re.compile(r'"data": "[^"]*"'), '"data": DIRECTORY'),
     ("colours", re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
