@@ -270,15 +270,6 @@ def _ephemeral_from() -> int:
     return lowest if lowest > _PORT_MIN + _PORTS_MIN else _USUALLY_EPHEMERAL_FROM
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 def _quoted(path: Path) -> str:
     return str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"')
 

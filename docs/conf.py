@@ -47,6 +47,7 @@ pygments_dark_style = "github-dark"
 
 
 # Our docstrings are plain text, with two habits that reStructuredText would not understand.
+_MARKUP = re.compile(r"\*|(?<=\w)_(?!\w)")  # `wait_*` is no reference and no emphasis
 _PARAMETER = re.compile(r"`\w+`(, `\w+`)*: ")
 _AFTER_PARAMETERS = re.compile(r"$|Raises |Returns ")
 
@@ -63,7 +64,7 @@ def _indented_as_code(lines: list[str]) -> list[str]:
         if line.startswith("    ") and not in_code:
             shown += ["::", ""]
         in_code = line.startswith("    ") or (in_code and not line)
-        shown.append(line if in_code else line.replace("*", r"\*"))
+        shown.append(line if in_code else _MARKUP.sub(r"\\\g<0>", line))
     return shown
 
 

@@ -131,7 +131,9 @@ def shell_environment(servers: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUORUMLOG_")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     nodes = {"QUORUMLOG_SERVERS": servers} if servers else {}
-    return {**kept, **nodes, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"}
+    # pytest-asyncio, which readers may not have, warns where this is not set.
+    options = {"PYTEST_ADDOPTS": "-o asyncio_default_fixture_loop_scope=function"}
+    return {**kept, **nodes, **options, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"}
 
 
 # What is read.
