@@ -70,6 +70,8 @@ class Shell:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for process, _ in self._background:  # all at once, then one after the other
+            _interrupt(process, signal.SIGINT)
         for process, _ in self._background:
             _end(process)
 
@@ -127,11 +129,15 @@ class Shell:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ctrl-C, which reaches all of a pipeline; what does not heed it is killed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+        _interrupt(process, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_ENDING_UNITS * UNIT_S)
             return
+
+
+def _interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _difference(where: str, command: Command, printed: str) -> str:
