@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from importlib.metadata import version as installed_version
 
+import quorumlog.client
+
 project = "quorumlog"
 author = "The quorumlog maintainers"
 copyright = "The quorumlog maintainers, Apache-2.0"
@@ -52,8 +54,26 @@ _PARAMETER = re.compile(r"`\w+`(, `\w+`)*: ")
 _AFTER_PARAMETERS = re.compile(r"$|Raises |Returns ")
 
 
+# Names with two capitals at least: "Record" and "Busy" are also words.
+_CLASS = re.compile(r"(?<![\w`.])(?:[A-Z][a-z]+){2,}(?![\w`])")
+
+
 def _as_markup(_app: object, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
     lines[:] = _parameters_as_list(_indented_as_code(lines))
+
+
+def _linked(match: re.Match[str]) -> str:
+    """Return a link to what `quorumlog.client` exports under this name."""
+    name = match[0]
+    if name not in quorumlog.client.__all__:
+        return name
+    of_errors = issubclass(getattr(quorumlog.client, name), Exception) or name == "Attempt"
+    return f":py:obj:`~quorumlog.client.{'errors.' if of_errors else ''}{name}`"
+
+
+def _prose(line: str) -> str:
+    """Return a line that is neither code nor markup as reStructuredText."""
+    return _CLASS.sub(_linked, _MARKUP.sub(r"\\\g<0>", line))
 
 
 def _indented_as_code(lines: list[str]) -> list[str]:
@@ -64,7 +84,7 @@ def _indented_as_code(lines: list[str]) -> list[str]:
         if line.startswith("    ") and not in_code:
             shown += ["::", ""]
         in_code = line.startswith("    ") or (in_code and not line)
-        shown.append(line if in_code else _MARKUP.sub(r"\\\g<0>", line))
+        shown.append(line if in_code else _prose(line))
     return shown
 
 
