@@ -74,9 +74,10 @@ fuzz: setup
 
 check: lint types imports generated docs
 
-# A warning is an error: a link that leads nowhere, a page that no table of contents has, a name that is gone.
+# A warning is an error: a link that leads nowhere, a page that no table of contents has, a name that is gone. All is built
+# anew each time: of pages that have not changed nothing would be said again.
 docs: setup
-	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html docs docs/_build/html
 
 format: setup
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -24,11 +24,11 @@ class RecordMetadata(NamedTuple):
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int  # the leader's time when it was appended
-    raft_index: int  # the session token
+    timestamp_ms: int  #: the leader's time when it was appended
+    raft_index: int  #: the session token
     raft_term: int
-    duplicate: bool  # a re-send of what had been appended before
-    sync_policy: str  # what the acknowledgement was given under: "always", "interval" or "os"
+    duplicate: bool  #: a re-send of what had been appended before
+    sync_policy: str  #: what the acknowledgement was given under: "always", "interval" or "os"
 
 
 @dataclass(frozen=True, slots=True)

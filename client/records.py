@@ -25,11 +25,11 @@ class Record(NamedTuple, Generic[K, V]):
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int  # as the producer gave it; since 1970, UTC
-    append_time_ms: int  # the leader's time when it was appended
+    timestamp_ms: int  #: as the producer gave it; since 1970, UTC
+    append_time_ms: int  #: the leader's time when it was appended
     key: K | None
     value: V | None
-    headers: tuple[tuple[str, bytes], ...]  # in the order given; names may repeat
+    headers: tuple[tuple[str, bytes], ...]  #: in the order given; names may repeat
 
     @property
     def datetime(self) -> dt.datetime:
@@ -49,8 +49,8 @@ class RecordBatch:
     base_offset: int
     append_time_ms: int
     columns: BatchColumns
-    first: int = 0  # positions in the columns: what lies before was not asked for
-    last: int = 0  # one after the last one wanted
+    first: int = 0  #: positions in the columns: what lies before was not asked for
+    last: int = 0  #: one after the last one wanted
 
     def __len__(self) -> int:
         return self.last - self.first

@@ -186,7 +186,10 @@ class Producer(Generic[K, V]):
 class Consumer(Generic[K, V]):
     """Reads records: see AsyncConsumer. Made by Client.consumer().
 
-    for record in consumer: ...
+        for record in consumer:
+            ...
+
+    With `with`, or close() it: fetching ahead goes on until then.
     """
 
     def __init__(self, thread: LoopThread, consumer: AsyncConsumer[K, V]) -> None:
@@ -343,12 +346,14 @@ async def _next_or_none(batches: AsyncIterator[RecordBatch]) -> RecordBatch | No
 class Client:
     """A cluster, seen from a program without asyncio.
 
-    with Client("host1:9650,host2:9650") as client:
-        client.create_topic("orders", partitions=3)
-        with client.producer() as producer:
-            producer.send("orders", b"value")
-        for record in client.consumer("orders", end="latest"):
-            print(record.value)
+        with Client("host1:9650,host2:9650") as client:
+            client.create_topic("orders", partitions=3)
+            with client.producer() as producer:
+                producer.send("orders", b"value")
+            for record in client.consumer("orders", end="latest"):
+                print(record.value)
+
+    The arguments are those of AsyncClient. Methods may be called from any thread.
     """
 
     def __init__(

@@ -27,8 +27,8 @@ myst_enable_extensions = ["colon_fence"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
-autodoc_preserve_defaults = True
+autoclass_content = "both"  # what __init__ says of its arguments stands with the class
+autodoc_inherit_docstrings = False
 maximum_signature_line_length = 72
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -50,16 +50,31 @@ pygments_dark_style = "github-dark"
 
 # Our docstrings are plain text, with two habits that reStructuredText would not understand.
 _MARKUP = re.compile(r"\*|(?<=\w)_(?!\w)")  # `wait_*` is no reference and no emphasis
+_MADE_BY_NAMEDTUPLE = re.compile(r"Create new instance of |Alias for field number \d")
 _PARAMETER = re.compile(r"`\w+`(, `\w+`)*: ")
 _AFTER_PARAMETERS = re.compile(r"$|Raises |Returns ")
 
 
 # Names with two capitals at least: "Record" and "Busy" are also words.
-_CLASS = re.compile(r"(?<![\w`.])(?:[A-Z][a-z]+){2,}(?![\w`])")
+_CLASS = re.compile(r"(?<![\w`.])(?:[A-Z][a-z]+){2,}(?![\w`(])")
 
 
 def _as_markup(_app: object, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
-    lines[:] = _parameters_as_list(_indented_as_code(lines))
+    said = [line for line in lines if not _MADE_BY_NAMEDTUPLE.match(line)]
+    lines[:] = _parameters_as_list(_indented_as_code(said))
+
+
+# Classes that programs make themselves; of the others the arguments are nobody's business.
+_MADE_BY_PROGRAMS = ("Client", "AsyncClient", "Tls", "LocalCluster", "ProducerRecord", "TopicPartition")
+
+
+def _without_arguments(
+    _app: object, what: str, name: str, _of: object, _options: object, signature: str, annotation: str
+) -> tuple[str, str] | None:
+    made = name.rpartition(".")[2]
+    if what not in ("class", "exception") or made in _MADE_BY_PROGRAMS or made.endswith("Serializer"):
+        return None
+    return "", ""
 
 
 def _linked(match: re.Match[str]) -> str:
@@ -108,3 +123,4 @@ def _parameters_as_list(lines: list[str]) -> list[str]:
 def setup(app: object) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _as_markup)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-signature", _without_arguments)  # type: ignore[attr-defined]
