@@ -53,6 +53,8 @@ class PageRun:
             (self._shell.directory / block.argument).write_text(self._translate(block.text))
         elif block.kind == "prints":
             self._compare(block)
+        elif block.kind == "shows":
+            self._shell.wait_until_shown(self._translate(block.text), block.where)
         elif block.language in SHELL:
             self._commands(block)
         elif block.language == "python":

@@ -8,6 +8,7 @@ A block is fenced and has a language. A comment on the line above says more, whe
     <!-- background -->       a command that stays until the page ends
     <!-- file: name -->       the content of a file that later blocks use
     <!-- prints -->           what the Python block before prints
+    <!-- shows -->            what the newest command in the background has printed by then, or soon after
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ TOP = Path(__file__).resolve().parents[2]
 DOCS = TOP / "docs"
 
 _FENCE = re.compile(r"(?P<fence>`{3,})(?P<language>[\w{}-]*)( .*)?$")
-_MARKER = re.compile(r"<!-- (?P<kind>not run|follows|background|file|prints)(?:: (?P<argument>.+))? -->$")
+_MARKER = re.compile(
+    r"<!-- (?P<kind>not run|follows|background|file|prints|shows)(?:: (?P<argument>.+))? -->$"
+)
 
 
 @dataclass(frozen=True, slots=True)

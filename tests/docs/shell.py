@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from tests.docs.printed import begins, matches
-from tests.support.waiting import UNIT_S, eventually
+from tests.docs.printed import ANYTHING, begins, matches
+from tests.support.waiting import UNIT_S, NeverHappened, eventually
 
 _TIMEOUT_UNITS = 60
 _ENDING_UNITS = 20
+_PRINTED_MAX = 4_000  # characters of what was printed, in the report of a failure
 
 # What a command exports is there for those after it.
 _SCRIPT = """\
@@ -92,7 +93,7 @@ class Shell:
             if done.returncode != 0:
                 raise Differs(f"{where}: {command.text}\nexit code {done.returncode}\n{printed}")
         elif not matches(command.shown, printed):
-            raise Differs(_difference(where, command, printed))
+            raise Differs(f"{command.text}\n{_difference(where, command.shown, printed)}")
 
     def follow(self, command: Command, where: str, *, stay: bool = False) -> Path:
         """Run it until it has printed what is shown; then stop it by Ctrl-C, or let it `stay`.
@@ -112,18 +113,22 @@ class Shell:
             )
         self._background.append((process, output))
 
-        def shown() -> bool:
-            return begins(command.shown or "...", output.read_text(errors="replace"))
-
-        try:
-            eventually(lambda: shown() or process.poll() is not None, "what the page shows", _TIMEOUT_UNITS)
-        except AssertionError:
-            raise Differs(_difference(where, command, output.read_text(errors="replace"))) from None
-        if not shown():
-            raise Differs(_difference(where, command, output.read_text(errors="replace")))
+        self.wait_until_shown(command.shown or ANYTHING, where)
         if not stay:
             _end(process)
         return output
+
+    def wait_until_shown(self, shown: str, where: str) -> None:
+        """Wait until the newest command in the background has printed this. Raises Differs."""
+        process, output = self._background[-1]
+
+        def is_shown() -> bool:
+            return begins(shown, output.read_text(errors="replace"))
+
+        with suppress(NeverHappened):
+            eventually(lambda: is_shown() or process.poll() is not None, shown, _TIMEOUT_UNITS)
+        if not is_shown():
+            raise Differs(_difference(where, shown, output.read_text(errors="replace")))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -140,5 +145,5 @@ def _interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None
         os.killpg(process.pid, number)
 
 
-def _difference(where: str, command: Command, printed: str) -> str:
-    return f"{where}: $ {command.text}\n--- shown:\n{command.shown}\n--- printed:\n{printed}"
+def _difference(where: str, shown: str, printed: str) -> str:
+    return f"{where}\n--- shown:\n{shown}\n--- printed:\n{printed[-_PRINTED_MAX:]}"
