@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -13,8 +13,8 @@ from quorumlog.client.cli_consume import parse_offset
 from quorumlog.client.input_format import InputFormat
 from quorumlog.client.record_format import RecordFormat
 from tests.client.test_snapshots import COMMANDS
+from tests.docs.pages import TOP, blocks
 
-TOP = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/cli.md")
 
 
@@ -30,7 +30,7 @@ def calls(text: str) -> list[str]:
 
 EXAMPLES = {
     *(call for parser in COMMANDS.values() for call in calls(parser.epilog or "")),
-    *(call for page in PAGES for call in calls((TOP / page).read_text())),
+    *(call for page in PAGES for block in blocks(TOP / page) for call in calls(indent(block.text, "  "))),
 }
 
 
@@ -46,4 +46,4 @@ def test_an_example_is_understood(call: str) -> None:
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) > 40
-    assert "consume orders -f '%T %p/%o %k %v\\n'" in EXAMPLES
+    assert "consume orders -e -f '%T %p/%o %k %v\\n'" in EXAMPLES
