@@ -5,7 +5,9 @@ The wheel's dependencies come from the package index.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from tests.docs.shell import Shell
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PAGE = DOCS / "quickstart.md"
+
+# How the package index is reached from here.
+_KEPT = re.compile(r"HOME|LANG|PIP_.*|SSL_CERT_.*|(https?|no)_proxy|(HTTPS?|NO)_PROXY")
 
 
 @pytest.fixture
@@ -38,6 +43,7 @@ def directory(tmp_path: Path) -> Path:
     return page
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ensurepip") is None, reason="needs python3-venv")
 def test_the_quickstart_does_what_it_says(directory: Path) -> None:
     with Shell(directory, environment(directory)) as shell:
         run = PageRun(PAGE, shell)
@@ -47,21 +53,14 @@ def test_the_quickstart_does_what_it_says(directory: Path) -> None:
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """Return an environment in which nothing leads to the checkout or its packages."""
-    kept = (
-        "HOME",
-        "LANG",
-        "PIP_INDEX_URL",
-        "PIP_CERT",
-        "SSL_CERT_FILE",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-    )
+    """Return an environment in which nothing leads to the checkout or its packages.
+
+    `python3` is the interpreter that these tests run on, without their environment.
+    """
+    programs = directory.parent / "programs"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]
+    kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
     path = [each for each in os.environ["PATH"].split(":") if not each.startswith(str(TOP))]
-    return {
-        **{name: os.environ[name] for name in kept if name in os.environ},
-        "PATH": ":".join(path),
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "COLUMNS": "110",
-    }
+    own = {"PATH": ":".join([str(programs), *path]), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "COLUMNS": "110"}
+    return {**kept, **own}
