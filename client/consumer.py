@@ -144,6 +144,9 @@ class AsyncConsumer(Generic[K, V]):
         self._buffer.room.set()
         self._batches: Iterator[RecordBatch] = iter(())
         self._records: Iterator[Record[K, V]] = iter(())
+        self._last: int | None = (
+            None  # offset of their last one; None: none are left, or nobody asks for them
+        )
         self._unreadable: DeserializationFailed | None = None  # to be raised when what came before is taken
         self._cursor: AnyCursor | None = None
         self._starting = asyncio.Lock()
@@ -194,7 +197,7 @@ class AsyncConsumer(Generic[K, V]):
             batch = await self._next_batch(None)
             if batch is None:
                 raise StopAsyncIteration
-            self._records = self._records_of(batch)
+            self._begin(batch)
 
     async def getone(self) -> Record[K, V]:
         """Return the next record. Raises ClientClosed behind the last one, where there is an end."""
@@ -212,7 +215,7 @@ class AsyncConsumer(Generic[K, V]):
             return records
         batch = await self._next_batch(timeout_ms / 1000)
         if batch is not None:
-            self._records = self._records_of(batch)
+            self._begin(batch)
         return self._take_ready(max_records)
 
     async def getbatch(self, timeout_ms: int | None = None) -> RecordBatch | None:
@@ -267,7 +270,14 @@ class AsyncConsumer(Generic[K, V]):
     def finished(self) -> bool:
         """True when everything up to the end was given to the user; never where there is no end."""
         done = bool(self._cursors) and all(cursor.finished for cursor in self._cursors.values())
-        return done and not self._buffer.items
+        return done and not self._buffer.items and not self._has_some_at_hand
+
+    @property
+    def _has_some_at_hand(self) -> bool:
+        """True while records of the batch that was unpacked last were not given to the user."""
+        return (
+            self._last is not None and self._cursor is not None and self._cursor.delivered != self._last + 1
+        )
 
     async def seek(self, topic: str, partition: int, offset: Start) -> None:
         """Go on at an offset, or at anything that `start` may be: "latest", -100, "-1h", a datetime.
@@ -388,7 +398,7 @@ class AsyncConsumer(Generic[K, V]):
                 batch = self._unpack_next()
                 if batch is None:
                     break
-                self._records = self._records_of(batch)
+                self._begin(batch)
         return taken
 
     async def _next_batch(self, timeout_s: float | None) -> RecordBatch | None:
@@ -409,7 +419,13 @@ class AsyncConsumer(Generic[K, V]):
                 return None
         return batch
 
+    def _begin(self, batch: RecordBatch) -> None:
+        """Give the records of a batch from now on."""
+        self._records = self._records_of(batch)
+        self._last = batch.base_offset + batch.columns.offset_deltas[batch.last - 1]
+
     def _unpack_next(self) -> RecordBatch | None:
+        self._last = None  # who asks for more has had, or left, all of the batch at hand
         for batch in self._batches:
             return batch
         while (item := self._buffer.take()) is not None:
@@ -554,7 +570,7 @@ class AsyncConsumer(Generic[K, V]):
         self._buffer.drop(cursor)
         self._failures = deque(each for each in self._failures if each[0] != place)
         if self._cursor is cursor:
-            self._batches, self._records, self._unreadable = iter(()), iter(()), None
+            self._batches, self._records, self._unreadable, self._last = iter(()), iter(()), None, None
 
     def _session(self, applied_index: int) -> dict[str, Any]:
         """Return the fields that say how much the replica must have applied."""

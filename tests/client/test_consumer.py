@@ -82,6 +82,34 @@ async def test_nothing_is_an_empty_list_not_an_error(cluster: FakeCluster) -> No
         assert [record.offset for record in records] == list(range(10))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("at_once", [1, 7, 29, 30, 31])
+async def test_it_is_finished_when_the_last_record_was_given_and_not_before(
+    cluster: FakeCluster, at_once: int, reverse: bool
+) -> None:
+    async with AsyncClient(addresses(cluster)) as client:
+        await fill(client, 30)
+        consumer = client.consumer("one", end=None if reverse else "latest", reverse=reverse)
+        seen: list[int] = []
+        while not consumer.finished:
+            seen += [record.offset for record in await consumer.getmany(1000, at_once)]
+        assert sorted(seen) == list(range(30))
+
+
+async def test_a_last_record_that_cannot_be_read_is_told_before_it_is_finished(cluster: FakeCluster) -> None:
+    async with AsyncClient(addresses(cluster)) as client:
+        await fill(client, 3)
+        consumer = client.consumer(
+            "one", end="latest", value_deserializer=lambda value: 1 // (2 - int(value))
+        )
+        seen = [record.value for record in await consumer.getmany(1000)]
+        assert (seen, consumer.finished) == ([0, 1], False)
+        with pytest.raises(errors.DeserializationFailed):
+            await consumer.getmany(1000)
+        assert await consumer.getmany(0) == []
+        assert consumer.finished
+
+
 async def test_batches_give_columns(cluster: FakeCluster) -> None:
     async with AsyncClient(addresses(cluster)) as client:
         await fill(client, 50)
