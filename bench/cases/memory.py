@@ -94,7 +94,9 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        while not task.done():  # nats-py may take a cancellation for a message that did not come
+            task.cancel()
+            await asyncio.wait((task,), timeout=_LOOK_S)
         await asyncio.gather(task, return_exceptions=True)
 
 
