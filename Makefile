@@ -17,7 +17,7 @@ ON ?=
 KILLS ?=
 PEERS ?= etcd,nats
 REPEATS ?=
-PACKAGES := proto storage raft node client embedded testing
+PACKAGES := proto storage raft node client command embedded testing
 
 .PHONY: help setup run test chaos bench check docs format lint types imports generated proto links clean coverage fuzz
 

@@ -14,7 +14,7 @@ import grpc.aio
 
 from quorumlog.client import AsyncClient
 from quorumlog.client.errors import QuorumlogError
-from quorumlog.client.local_nodes import LocalNode, LocalNodes
+from quorumlog.command.local_nodes import LocalNode, LocalNodes
 from quorumlog.proto import service_pb2_grpc
 
 _LOOK_AGAIN_S = 0.02

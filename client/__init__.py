@@ -20,23 +20,11 @@ The parts, from the ground up; those without I/O take clock and randomness as ar
     channels.py     gRPC channels; tls.py: what they show; connection.py: calls with retries
     producer.py     AsyncProducer, deliveries.py; consumer.py: AsyncConsumer; aio.py: AsyncClient
     sync.py         Client, Producer, Consumer, on the event loop thread of loop.py
-    cli.py          the `quorumlog` command; one cli_*.py for each group of its commands
-    line_producer.py  what `quorumlog produce` does; lines.py, progress.py
-    printing.py     what `quorumlog consume` prints
-    offset_ranges.py, templates.py, record_format.py, input_format.py, completing.py   their grammars  no I/O
-    profiles.py     clusters by name; profile_file.py: where they are kept
-    cluster_notes.py  what to know of a node, in words   no I/O
-    watching.py     `cluster top`: asking every node all the time
-    top_view.py     what it shows, from look to look     no I/O; top_screen.py: as a screen
-    examining.py    `doctor`: collecting evidence; checkup.py: what follows from it   no I/O
-    loading.py      `bench`: putting load on a cluster; histogram.py
-    bench_load.py   its plan and its figures             no I/O
-    local.py        `quorumlog local`: three nodes on this machine; local_nodes.py, local_input.py
-    certs.py        `quorumlog certs`: a development authority and what it signs
 
 Nothing here prints or configures logging; the logger is `quorumlog.client`. Consumer groups are not
 in yet. Importing the package loads nothing: names are loaded when first used, so
-that `quorumlog health`, which container engines run every few seconds, starts fast.
+that `quorumlog health`, which container engines run every few seconds, starts fast. The command is
+quorumlog.command.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic
 
@@ -32,6 +33,7 @@ log = logging.getLogger("quorumlog.client")
 # What leaving a `with` block by an exception waits for what was submitted, before it says what was lost.
 ABORT_FLUSH_S = 5.0
 PLACES_NAMED = 5  # partitions, in what is said then
+ACCEPTED = "x-accepted"  # initial metadata of a stream that was let in; node/call.py says it
 # A leader that does not answer for so long may be asleep: then the others have elected another.
 SUSPECT_S = 1.0
 
@@ -308,7 +310,7 @@ class AsyncProducer(Generic[K, V]):
         while not self._core.idle and time.monotonic() >= self._core.not_before_s:
             if self._core.needs_identity:
                 await self._open_producer()
-            call = self._call or self._open_stream()
+            call = self._call or await self._open_stream()
             request = self._core.next_request(time.monotonic(), self._connection.options.attempt_timeout_ms)
             if request is None:
                 break
@@ -324,14 +326,17 @@ class AsyncProducer(Generic[K, V]):
         )
         self._core.on_identity(answer.producer_id, answer.epoch)
 
-    def _open_stream(self) -> Any:
+    async def _open_stream(self) -> Any:
         options = self._connection.options
         target = self._connection.endpoints.for_write(time.monotonic(), options.route)
         metadata = NO_FORWARD if target.no_forward else None
         self._target = target
-        self._call = self._connection.stubs(target.address).produce_stream(metadata=metadata)
-        self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(self._call, target))
-        return self._call
+        call = self._call = self._connection.stubs(target.address).produce_stream(metadata=metadata)
+        if not self._core.options.enable_idempotence:
+            await _let_in(call, options.attempt_timeout_ms / 1000)
+        # Not before: what the reader learns of a refusal is meant for a request that is under way.
+        self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(call, target))
+        return call
 
     # The reader.
 
@@ -512,6 +517,18 @@ class _Redirected(Exception):
     def __init__(self, error: QuorumlogError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+async def _let_in(call: Any, timeout_s: float) -> None:
+    """Return when the node has let the stream in, or its refusal is here, or nothing was said for so long.
+
+    gRPC forgets why a stream was refused where a write comes between, and then nobody knows whether what was
+    written was applied. Who repeats without duplicates need not know, and does not wait.
+    """
+    with suppress(TimeoutError, grpc.aio.AioRpcError):
+        async with asyncio.timeout(timeout_s):
+            if ACCEPTED not in (await call.initial_metadata() or ()):
+                await call.code()  # what came was a refusal, whose status is only now on its way to us
 
 
 async def _written(call: Any, request: bytes) -> bool:

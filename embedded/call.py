@@ -36,6 +36,8 @@ class Context:
         self.code: grpc.StatusCode | None = None  # None: it goes on
         self.details = ""
         self.trailing: Metadata = ()
+        self.accepted = asyncio.Event()  # or ended
+        self.initial: Metadata = ()
         self.ended = asyncio.Event()
 
     def invocation_metadata(self) -> Metadata:
@@ -57,6 +59,11 @@ class Context:
     def add_done_callback(self, callback: Callable[[Context], None]) -> None:
         """Call back when the call has ended."""
         self._done.append(callback)
+
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Tell the caller that it is let in."""
+        self.initial = metadata
+        self.accepted.set()
 
     async def read(self) -> object:
         """Return the caller's next message, or grpc.aio.EOF."""
@@ -84,6 +91,7 @@ class Context:
             self.trailing = metadata
         self.requests.close()
         self.answers.close()
+        self.accepted.set()
         self.ended.set()
         for callback in self._done:
             callback(self)
@@ -109,6 +117,17 @@ class Call:
     def done(self) -> bool:
         """Whether it has ended."""
         return self._context.code is not None
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        """Return what the handler said first, or nothing when it has ended the call."""
+        await self._context.accepted.wait()
+        return grpc.aio.Metadata(*self._context.initial)
+
+    async def code(self) -> grpc.StatusCode:
+        """Return the status, once the call has ended."""
+        await self._context.ended.wait()
+        assert self._context.code is not None, "it has ended"
+        return self._context.code
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
         """What came with the status, once the call has ended."""

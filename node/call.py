@@ -23,6 +23,7 @@ from quorumlog.node.reasons import Reason, Refusal
 
 NO_FORWARD = "x-no-forward"
 LEADER = "x-leader"
+ACCEPTED: Metadata = (("x-accepted", "1"),)
 FORWARDED: Metadata = ((NO_FORWARD, "1"),)
 
 # An answer that says why must arrive before the caller's own deadline ends the call without one.
@@ -76,6 +77,10 @@ class Call:
             return default_s
         left = remaining - min(_MARGIN_S, remaining * _MARGIN_SHARE)
         return max(0.0, min(left, default_s))
+
+    async def accept(self) -> None:
+        """Tell the caller of a stream that it is let in, before there is anything to answer."""
+        await self.context.send_initial_metadata(ACCEPTED)
 
     async def read(self) -> bytes | None:
         """Return the next message of the caller's stream, or None at its end."""

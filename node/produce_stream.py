@@ -51,6 +51,7 @@ class ProduceStreams:
     async def run(self, call: Call) -> None:
         """Serve one call to its end."""
         channel = await self._router.leader_channel(call, call.time_left_s(self._connect_s))
+        await call.accept()
         if channel is not None:
             await self._relay(channel, call)
             return

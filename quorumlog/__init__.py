@@ -9,7 +9,8 @@ This package is the import root; it imports nothing until open is used. Its laye
     quorumlog.storage   one segmented, memory-mapped log on one disk; knows no Raft, gRPC or asyncio
     quorumlog.raft      replicates that log; the only package that imports pysyncobj; knows no gRPC
     quorumlog.node      one server process: gRPC services, routing, the state machine, health
-    quorumlog.client    what users import, and the `quorumlog` command; sees proto alone
+    quorumlog.client    what users import; sees proto alone
+    quorumlog.command   the `quorumlog` command, on top of the client
     quorumlog.embedded  a node and its client in one process; behind quorumlog.open
     quorumlog.testing   fixtures for pytest: an embedded log, a real cluster to break
 

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from quorumlog.client import AsyncClient, Client, NodeStatus, QuorumlogError, Unavailable, UnknownTopic
-from quorumlog.client.local_nodes import START_TIMEOUT_S, STOP_TIMEOUT_S, LocalNode, free_ports
 from quorumlog.client.loop import LoopThread
+from quorumlog.command.local_nodes import START_TIMEOUT_S, STOP_TIMEOUT_S, LocalNode, free_ports
 from quorumlog.testing.switchboard import Switchboard
 
 _PORTS: Final = 4  # of a node: clients, peers, HTTP, door

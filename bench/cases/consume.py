@@ -17,7 +17,7 @@ from bench.result import Result
 from bench.run import Run, Sides
 from bench.sides import Ours, Side
 from bench.stamps import age_s, stamp
-from quorumlog.client.local_nodes import LocalNode
+from quorumlog.command.local_nodes import LocalNode
 
 _RECORDS = 500_000
 _NATS_RECORDS = 20_000

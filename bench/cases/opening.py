@@ -14,8 +14,8 @@ from bench.measure import Sample, Series
 from bench.result import Result
 from bench.run import Run, Sides
 from bench.sides import Ours, log_stub
-from quorumlog.client.local_nodes import LocalNode
 from quorumlog.client.producer import AsyncProducer
+from quorumlog.command.local_nodes import LocalNode
 from quorumlog.proto import service_pb2
 
 _GIB = 1 << 30

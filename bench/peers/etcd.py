@@ -12,7 +12,7 @@ import grpc.aio
 
 from bench.peers.etcd_client import EtcdClient, Status
 from bench.peers.processes import PeerProcess, found, output_of, stop_all
-from quorumlog.client.local_nodes import free_ports
+from quorumlog.command.local_nodes import free_ports
 
 _START_S = 30.0
 _LOOK_AGAIN_S = 0.02

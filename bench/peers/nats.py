@@ -18,7 +18,7 @@ from nats.js.errors import Error as JetStreamError
 
 from bench.peers.nats_client import connected, publish_async
 from bench.peers.processes import Missing, PeerProcess, found, output_of, stop_all
-from quorumlog.client.local_nodes import free_ports
+from quorumlog.command.local_nodes import free_ports
 
 _START_S = 30.0
 _LOOK_AGAIN_S = 0.05

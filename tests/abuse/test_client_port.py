@@ -16,8 +16,8 @@ import pytest
 from cryptography import x509
 
 from quorumlog.client import AsyncClient, errors
-from quorumlog.client.cli import main
 from quorumlog.client.tls import Tls
+from quorumlog.command.main import main
 from quorumlog.node.config import TlsConfig
 from quorumlog.proto import service_pb2
 from quorumlog.proto.batch import MAX_BATCH_BYTES, encode_values

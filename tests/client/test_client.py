@@ -15,7 +15,7 @@ import pytest
 import quorumlog.client
 from quorumlog.client import AsyncClient, errors
 from quorumlog.client.describe import StopCheck
-from quorumlog.client.local_nodes import free_ports
+from quorumlog.command.local_nodes import free_ports
 from quorumlog.proto import service_pb2
 from tests.support.fake_node import FakeCluster, Refused
 

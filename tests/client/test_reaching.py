@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from quorumlog.client import errors
-from quorumlog.client.local_nodes import free_ports
+from quorumlog.command.local_nodes import free_ports
 from tests.client.conftest import addresses
 from tests.support.fake_node import FakeCluster
 from tests.support.flavours import Connect

@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 
-from quorumlog.client.cli_consume import parse_offset
 from quorumlog.client.errors import UnknownOption
-from quorumlog.client.offset_ranges import OffsetRange
 from quorumlog.client.starts import StartAt, parse_start
+from quorumlog.command.consume import parse_offset
+from quorumlog.command.offset_ranges import OffsetRange
 
 NOON = dt.datetime(2025, 1, 31, 12, tzinfo=dt.UTC)
 

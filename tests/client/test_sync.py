@@ -20,8 +20,8 @@ from quorumlog.client import (
     Producer,
     errors,
 )
-from quorumlog.client.local_nodes import free_ports
 from quorumlog.client.loop import LoopThread
+from quorumlog.command.local_nodes import free_ports
 from tests.support.fake_node import FakeCluster, FakeNode
 from tests.support.waiting import UNIT_S
 

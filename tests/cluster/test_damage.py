@@ -45,7 +45,7 @@ def flip(path: Path, position: int) -> None:
 
 def verify(cluster: NodeCluster) -> tuple[int, dict[str, object]]:
     """Run `quorumlog verify` against the cluster."""
-    command = [sys.executable, "-m", "quorumlog.client.cli", "verify", "--json"]
+    command = [sys.executable, "-m", "quorumlog.command.main", "verify", "--json"]
     command += ["--servers", ",".join(cluster.bootstrap_servers)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60 * UNIT_S, check=False)
     assert done.stdout, done.stderr

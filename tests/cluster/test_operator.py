@@ -16,7 +16,7 @@ from tests.conftest import StartCluster
 from tests.support.nodes import NodeCluster
 from tests.support.waiting import UNIT_S, eventually
 
-COMMAND = (sys.executable, "-m", "quorumlog.client.cli")
+COMMAND = (sys.executable, "-m", "quorumlog.command.main")
 
 
 def run(cluster: NodeCluster, *arguments: str) -> subprocess.CompletedProcess[str]:

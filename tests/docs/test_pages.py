@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from quorumlog.client import AsyncClient, Client, UnknownOption, profiles
+from quorumlog.client import AsyncClient, Client, UnknownOption
+from quorumlog.command import profiles
 from quorumlog.node import grants
 from tests.conftest import SHOWN_ON_FAILURE
 from tests.docs.page_run import SHELL, PageRun

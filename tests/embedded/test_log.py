@@ -24,7 +24,7 @@ from quorumlog.client import (
     UnknownOption,
     UnknownTopic,
 )
-from quorumlog.client.local_nodes import free_ports
+from quorumlog.command.local_nodes import free_ports
 from quorumlog.node.directory import open_directory
 from quorumlog.raft import membership
 from quorumlog.raft.membership import Member, decode, encode
@@ -232,7 +232,7 @@ async def test_a_node_serves_the_same_directory_later(open_log: Open, path: Path
             await producer.send("orders", b"embedded")
     client, peer = (f"127.0.0.1:{port}" for port in free_ports(2))
     node = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "quorumlog.client.cli", "serve", "--data", str(path), "--node-id", "n1"),
+        *(sys.executable, "-m", "quorumlog.command.main", "serve", "--data", str(path), "--node-id", "n1"),
         *("--client-listen", client, "--peer-listen", peer),
         stdout=subprocess.PIPE,
     )

@@ -63,6 +63,9 @@ class Context:
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - self._call.now)
 
+    async def send_initial_metadata(self, metadata: object) -> None:
+        """Nobody waits for it: clients of the simulation repeat without duplicates."""
+
     def peer(self) -> str:
         return "client"
 

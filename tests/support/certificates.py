@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from quorumlog.client.certs import Authority, Made, make_authority
 from quorumlog.client.tls import Tls
+from quorumlog.command.authority import Authority, Made, make_authority
 from quorumlog.node.config import TlsConfig
 from quorumlog.node.tls import Certificates
 

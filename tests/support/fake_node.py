@@ -192,6 +192,7 @@ class FakeNode:
         self.requests = 0  # produce requests that arrived
         self.fetch_limit = 1 << 20
         self.stalled = False  # answers nothing at all
+        self.refuses_streams: Refused | None = None  # to produce on, before anything is read
         self.opens_nothing = False  # says to who opens a producer that the leader does that
         self.status_delay_s = 0.0  # how far away it is
         self.statuses = 0  # how often it was asked for its status
@@ -315,6 +316,9 @@ class _Log(service_pb2_grpc.LogServicer):
 
     async def ProduceStream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         try:
+            if self._node.refuses_streams is not None:
+                raise self._node.refuses_streams
+            await context.send_initial_metadata((("x-accepted", "1"),))
             async for request in requests:
                 self._node.check_leader(context)
                 response = await self._node.produce(request, context)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from quorumlog.client.local_nodes import LAUNCHER, free_ports
+from quorumlog.command.local_nodes import LAUNCHER, free_ports
 from quorumlog.proto import service_pb2
 from tests.support.certificates import TestAuthority
 from tests.support.observer import Observer

@@ -1,6 +1,6 @@
 """Texts that are kept and compared: what a change does to them stands in its diff.
 
-    QUORUMLOG_RENEW_SNAPSHOTS=1 .venv/bin/python -m pytest tests/client/test_snapshots.py
+    QUORUMLOG_RENEW_SNAPSHOTS=1 .venv/bin/python -m pytest tests/command/test_snapshots.py
 
 writes them anew.
 """
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 RENEW = "QUORUMLOG_RENEW_SNAPSHOTS"
-DIRECTORY = Path(__file__).parents[1] / "client" / "snapshots"
+DIRECTORY = Path(__file__).parents[1] / "command" / "snapshots"
 
 
 def check_snapshot(name: str, text: str) -> None:
