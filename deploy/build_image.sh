@@ -17,7 +17,7 @@ trap 'rm -rf "$stage"' EXIT
 
 # A copy, so that neither a build directory of an earlier version gets in nor one is left behind.
 mkdir "$stage/source"
-for name in pyproject.toml README.md quorumlog proto storage raft node client; do
+for name in pyproject.toml README.md quorumlog proto storage raft node client command embedded testing; do
     if [ -e "$top/$name" ]; then cp -R "$top/$name" "$stage/source/"; fi
 done
 
