@@ -240,13 +240,17 @@ class ProducerCore:
                 stream.acknowledged(batch, _metadata(batch, result, policy))
             self._retire_if_done(stream)
 
-    def on_lost(self, error: QuorumlogError, now_s: float) -> None:
-        """Take note that the connection is gone: what was in flight may or may not have been applied."""
+    def on_lost(self, error: QuorumlogError, now_s: float, *, let_in: bool = True) -> None:
+        """Take note that the connection is gone: what was in flight may or may not have been applied.
+
+        `let_in`: False where the node has refused the stream: then surely not.
+        """
         if isinstance(error, errors.LogFailed):  # nothing will answer any more
             self._end(error)
             return
         requests, self.in_flight = self.in_flight, deque()
-        denied = isinstance(error, errors.PermissionDenied)  # at its beginning: nothing on it was done
+        # A denial comes at the beginning, too: nothing on the stream was done.
+        denied = isinstance(error, errors.PermissionDenied) or not let_in
         for number, request in enumerate(requests):
             for batch in request.batches:
                 stream = self._streams[batch.topic, batch.partition]

@@ -69,6 +69,11 @@ class LoopThread:
         try:
             self._loop.run_forever()
         finally:
+            # Whoever waits for one of these in another thread is told.
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
 
 

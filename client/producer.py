@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic
 
@@ -332,15 +331,16 @@ class AsyncProducer(Generic[K, V]):
         metadata = NO_FORWARD if target.no_forward else None
         self._target = target
         call = self._call = self._connection.stubs(target.address).produce_stream(metadata=metadata)
+        let_in = True
         if not self._core.options.enable_idempotence:
-            await _let_in(call, options.attempt_timeout_ms / 1000)
+            let_in = await _let_in(call, options.attempt_timeout_ms / 1000)
         # Not before: what the reader learns of a refusal is meant for a request that is under way.
-        self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(call, target))
+        self._reader = asyncio.get_running_loop().create_task(self._read_for_ever(call, target, let_in))
         return call
 
     # The reader.
 
-    async def _read_for_ever(self, call: Any, target: Target) -> None:
+    async def _read_for_ever(self, call: Any, target: Target, let_in: bool) -> None:
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 self._take_in(response, target)
@@ -351,7 +351,11 @@ class AsyncProducer(Generic[K, V]):
             error = lost(target.address, str(failure))
         except _Redirected as redirected:
             error = redirected.error
-        self._drop_stream(call, error)
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            error = lost(target.address, "the stream was cancelled")  # not by us
+        self._drop_stream(call, error, let_in=let_in)
 
     def _take_in(self, response: service_pb2.ProduceResponse, target: Target) -> None:
         self._core.on_response(response, time.monotonic(), target.address)
@@ -362,8 +366,11 @@ class AsyncProducer(Generic[K, V]):
             self._connection.good(target)
         self._wake.set()
 
-    def _drop_stream(self, call: Any, error: QuorumlogError) -> None:
-        """Give up a stream: what was under way on it will be sent again, elsewhere or later."""
+    def _drop_stream(self, call: Any, error: QuorumlogError, *, let_in: bool = True) -> None:
+        """Give up a stream: what was under way on it will be sent again, elsewhere or later.
+
+        `let_in`: False where the node has refused it, so that nothing on it was done.
+        """
         if self._call is not call:
             return
         assert self._target is not None
@@ -372,7 +379,7 @@ class AsyncProducer(Generic[K, V]):
         self._connection.discover()
         self._call, self._target = None, None
         call.cancel()
-        self._core.on_lost(error, time.monotonic())
+        self._core.on_lost(error, time.monotonic(), let_in=let_in)
         self._wake.set()
 
     # Time.
@@ -519,16 +526,22 @@ class _Redirected(Exception):
         self.error = error
 
 
-async def _let_in(call: Any, timeout_s: float) -> None:
-    """Return when the node has let the stream in, or its refusal is here, or nothing was said for so long.
+async def _let_in(call: Any, timeout_s: float) -> bool:
+    """Return True when the node has let the stream in, or said nothing for so long; False: it has refused it.
 
     gRPC forgets why a stream was refused where a write comes between, and then nobody knows whether what was
     written was applied. Who repeats without duplicates need not know, and does not wait.
     """
-    with suppress(TimeoutError, grpc.aio.AioRpcError):
+    try:
         async with asyncio.timeout(timeout_s):
-            if ACCEPTED not in (await call.initial_metadata() or ()):
-                await call.code()  # what came was a refusal, whose status is only now on its way to us
+            if ACCEPTED in (await call.initial_metadata() or ()):
+                return True
+            await call.code()  # what came was a refusal, whose status is only now on its way to us
+    except TimeoutError:
+        return True
+    except grpc.aio.AioRpcError:
+        return False
+    return False
 
 
 async def _written(call: Any, request: bytes) -> bool:

@@ -348,7 +348,7 @@ def _agreed(status: ClusterStatus, dead: str) -> bool:
 @contextmanager
 def _signals(stopping: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal was closed
     for number in numbers:
         loop.add_signal_handler(number, stopping.set)
     try:

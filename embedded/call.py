@@ -114,6 +114,10 @@ class Call:
         self._stop()
         return True
 
+    def add_done_callback(self, callback: Callable[[Call], None]) -> None:
+        """Call back when it has ended."""
+        self._context.add_done_callback(lambda _: callback(self))
+
     def done(self) -> bool:
         """Whether it has ended."""
         return self._context.code is not None

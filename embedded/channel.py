@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
-from weakref import WeakSet
 
 from quorumlog.embedded.call import Call, Context, Decode, Encode, StreamCall, UnaryCall
 from quorumlog.embedded.server import LocalServer
@@ -19,7 +18,7 @@ class LocalChannel:
 
     def __init__(self, server: LocalServer) -> None:
         self._server = server
-        self._calls: WeakSet[Call] = WeakSet()
+        self._calls: set[Call] = set()  # under way, whether or not anybody still looks at them
 
     def unary_unary(
         self,
@@ -99,5 +98,7 @@ class LocalChannel:
         return self._server.begin(method, message, tuple(metadata or ()), timeout_s)
 
     def _kept(self, call: _AnyCall) -> _AnyCall:
-        self._calls.add(call)
+        if not call.done():
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
         return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Self
 
 from quorumlog.client.aio import AsyncClient
 from quorumlog.client.connection import Connection, ConnectionOptions
-from quorumlog.client.errors import ClientClosed
+from quorumlog.client.errors import ClientClosed, LogFailed
 from quorumlog.client.loop import LoopThread
 from quorumlog.client.sync import Client
 from quorumlog.embedded import node
@@ -40,6 +41,8 @@ class AsyncEmbeddedLog(AsyncClient):
         self._identity = node_id, cluster
         self._settings = dict(settings or {})
         self._node: Node | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
         self._server: LocalServer | None = None
         # AsyncClient's own would dial addresses.
         options = ConnectionOptions(
@@ -57,14 +60,15 @@ class AsyncEmbeddedLog(AsyncClient):
         Raises DirectoryLocked (another process, or this one, has it open), DirectoryRefused (it is not one,
         or belongs to a larger cluster), DataDamaged, NoSpace, LogFailed (the disk), UnknownOption (settings).
         """
-        if self._node is not None:
-            return
-        self._node, self._server = await node.start(self.path, *self._identity, self._settings)
-        try:
-            await super().connect()
-        except BaseException:
-            await self._stop()
-            raise
+        async with self._connecting:
+            if self._node is not None:
+                return
+            self._node, self._server = await node.start(self.path, *self._identity, self._settings)
+            try:
+                await super().connect()
+            except BaseException:
+                await self._stop()
+                raise
 
     async def _end(self, error: BaseException | None) -> None:
         try:
@@ -73,9 +77,23 @@ class AsyncEmbeddedLog(AsyncClient):
             await self._stop()
 
     async def _stop(self) -> None:
-        stopping, self._node = self._node, None
-        if stopping is not None:
-            await stopping.stop()
+        """Stop the node. Whoever is cancelled meanwhile may ask again: it goes on, and ends once."""
+        if self._node is None:
+            return
+        self._stopping = self._stopping or asyncio.ensure_future(self._stop_node(self._node))
+        await asyncio.shield(self._stopping)
+
+    async def _stop_node(self, running: Node) -> None:
+        assert self._server is not None, "it was started"
+        failure = self._server.failure
+        was_told = failure.done()
+        try:
+            await running.stop()
+        finally:
+            self._node = self._stopping = None
+        if failure.done() and not was_told:
+            # The last sync: under a weak policy what was acknowledged rests on it.
+            raise LogFailed(f"the log has failed while it was closed: {failure.result()[1]}")
 
     def _channel(self, address: str) -> LocalChannel:
         if self._server is None:

@@ -267,11 +267,11 @@ async def build(config: Config, make: MakeEngine | None = None, port: ClientPort
         make = make or partial(make_engine, certificates=certificates)
         engine = make(config, machine, log, directory, port.address)
         members.engine = engine
+        channels = Channels(certificates.channel_credentials if certificates is not None else None)
+        parts = _assemble(config, port, engine, machine, log, channels, certificates, grants)
     except BaseException:
         log.close()
         raise
-    channels = Channels(certificates.channel_credentials if certificates is not None else None)
-    parts = _assemble(config, port, engine, machine, log, channels, certificates, grants)
     return Node(config, parts, port.address)
 
 

@@ -147,15 +147,19 @@ class _ThreadWorker:
         self._guard = guard
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._started = False  # with the first work: what is put together around it may fail yet
 
     def submit(self, work: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
+        if not self._started:
+            self._started = True
+            self._thread.start()
         self._queue.put((work, done))
 
     def stop(self) -> None:
         """Finish what was submitted, then end the thread."""
         self._queue.put(None)
-        self._thread.join()
+        if self._started:
+            self._thread.join()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -651,6 +655,7 @@ class Engine:
     def _end(self, exit_code: int, why: str, advice: str, error: Exception) -> None:
         self._why_failed = why
         self._stopped = True
+        self._ticked.set()  # a stop may wait for the next tick, which does not come any more
         logger.critical("stopping at once: %s%s", why, advice, exc_info=error)
         self._fatal(exit_code, why)
 

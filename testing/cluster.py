@@ -67,7 +67,7 @@ class LocalCluster:
             self._thread.run(self._open_doors())
             for node in nodes:
                 node.configure(nodes, None)
-                node.start()
+            self._thread.run(self._start(nodes))
             self.wait_leader()
         except BaseException:
             self._end()
@@ -138,7 +138,7 @@ class LocalCluster:
         return self._thread.run(self._leader(timeout_s))
 
     async def caught_up(self, timeout_s: float = _SETTLED_S) -> None:
-        """Return when every node that runs has applied what is committed now."""
+        """Return when every node that runs, and is not paused, has applied what is committed now."""
         await self._elsewhere(self._caught_up(timeout_s))
 
     def wait_caught_up(self, timeout_s: float = _SETTLED_S) -> None:
@@ -164,9 +164,7 @@ class LocalCluster:
     def start(self, *node_ids: str) -> None:
         """Start nodes that were killed or stopped; returns when each serves."""
         nodes = [self._nodes[node_id] for node_id in node_ids]
-        for node in nodes:
-            if not node.running:
-                node.start()
+        self._thread.run(self._start(nodes))
         self._thread.run(self._until_serving(nodes))
 
     def pause(self, node_id: str) -> None:
@@ -206,6 +204,12 @@ class LocalCluster:
     async def _elsewhere(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         return await asyncio.wrap_future(self._thread.begin(coroutine))
 
+    async def _start(self, nodes: Sequence[LocalNode]) -> None:
+        # Here, since the kernel ends a node with the thread that started it, and this one stays.
+        for node in nodes:
+            if not node.running:
+                node.start()
+
     async def _open_doors(self) -> None:
         self._switchboard = Switchboard(random.Random())
         for node in self._nodes.values():
@@ -243,11 +247,11 @@ class LocalCluster:
         return await self._until(led, "a majority follows a leader", timeout_s)
 
     async def _caught_up(self, timeout_s: float) -> None:
-        leader_id = await self._leader(timeout_s)
-        committed = (await self._look())[leader_id].commit_index
+        await self._leader(timeout_s)
+        committed = max((each.commit_index for each in (await self._look()).values()), default=0)
 
         def level(seen: dict[str, NodeStatus]) -> bool | None:
-            running = {name for name, node in self._nodes.items() if node.running}
+            running = {name for name, node in self._nodes.items() if node.running} - self._paused
             behind = [each for each in seen.values() if each.applied_index < committed]
             return True if running <= set(seen) and not behind else None
 
@@ -255,11 +259,13 @@ class LocalCluster:
 
     async def _until_serving(self, nodes: Sequence[LocalNode]) -> None:
         wanted = {node.node_id for node in nodes}
-        await self._until(
-            lambda seen: True if wanted <= set(seen) else None,
-            f"{', '.join(sorted(wanted))} serve",
-            START_TIMEOUT_S,
-        )
+
+        def serving(seen: dict[str, NodeStatus]) -> bool | None:
+            for node in nodes:
+                node.check()
+            return True if wanted <= set(seen) else None
+
+        await self._until(serving, f"{', '.join(sorted(wanted))} serve", START_TIMEOUT_S)
 
     async def _until(
         self, condition: Callable[[dict[str, NodeStatus]], _Result | None], what: str, timeout_s: float

@@ -110,6 +110,8 @@ class Switchboard:
         if {(dialler, door), (door, dialler)} & self.refused:
             return
         await self._released((dialler, door))  # a dropped SYN: nobody is reached before it is over
+        if reader.at_eof():  # whoever dialled has given up meanwhile
+            return
         host, _, port = target.rpartition(":")
         node_reader, node_writer = await asyncio.open_connection(host, int(port), limit=_PIECE_BYTES)
         node_writer.write(first)

@@ -338,3 +338,21 @@ async def test_a_stream_that_is_refused_is_no_unknown_outcome(cluster: FakeClust
             with pytest.raises(errors.PermissionDenied):
                 await producer.send("one", b"no")
     assert stored(cluster) == []
+
+
+async def test_a_stream_that_no_leader_takes_is_tried_again_without_idempotence_too(
+    cluster: FakeCluster,
+) -> None:
+    """Nothing of a stream that was refused is unknown."""
+    busy = Refused("NO_LEADER", grpc.StatusCode.UNAVAILABLE)
+    for node in cluster.nodes.values():
+        node.refuses_streams = busy
+    async with AsyncClient(addresses(cluster)) as client:
+        producer = client.producer(enable_idempotence=False)
+        sending = asyncio.ensure_future(producer.send("one", b"value"))
+        while not any(node.streams_refused for node in cluster.nodes.values()):
+            await client.list_topics()
+        for node in cluster.nodes.values():
+            node.refuses_streams = None
+        assert (await sending).offset == 0
+    assert stored(cluster) == [b"value"]

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,15 @@ class FailingSync:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._real = os.fdatasync
         self.fails = False
+        self.going_on = threading.Event()  # clear: whoever syncs waits
+        self.going_on.set()
+        self.begun = threading.Event()
         self.failed = 0
         monkeypatch.setattr(os, "fdatasync", self)
 
     def __call__(self, descriptor: int) -> None:
+        self.begun.set()
+        assert self.going_on.wait(60)
         if self.fails:
             self.fails = False
             self.failed += 1
@@ -103,3 +109,54 @@ async def test_nothing_is_done_any_more_by_an_engine_that_has_failed(path: Path,
         with pytest.raises(Stopping, match="has failed"):
             await engine.read_index(1.0)
     assert not Log.open(path / "group-0", LogIdentity(log_identity, 0), OsFiles()).recovery.is_clean
+
+
+async def test_closing_ends_though_the_disk_fails_amid_it(path: Path, sync: FailingSync) -> None:
+    log = quorumlog.open_async(path)
+    await log.connect()
+    sync.going_on.clear()
+    sync.begun.clear()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await log.create_topic("orders")
+    await asyncio.to_thread(sync.begun.wait)
+    closing = asyncio.ensure_future(log.close())
+    await asyncio.sleep(0)
+    sync.fails = True
+    sync.going_on.set()
+    with pytest.raises(LogFailed, match="while it was closed"):
+        await closing
+    async with quorumlog.open_async(path):
+        pass
+
+
+async def test_closing_that_was_given_up_goes_on(path: Path, sync: FailingSync) -> None:
+    log = quorumlog.open_async(path)
+    await log.connect()
+    sync.going_on.clear()
+    sync.begun.clear()
+    creating = asyncio.ensure_future(log.create_topic("orders"))
+    await asyncio.to_thread(sync.begun.wait)
+    creating.cancel()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await log.close()
+    sync.going_on.set()
+    await log.close()
+    async with quorumlog.open_async(path):  # it was let go of
+        pass
+
+
+async def test_a_last_sync_that_fails_is_told_where_acknowledgements_rest_on_it(
+    open_log: Open, path: Path, sync: FailingSync
+) -> None:
+    async def session() -> None:
+        async with open_log(path) as log:
+            await log.set_sync_policy("os")
+            await log.ensure_topic("orders")
+            async with log.producer() as producer:
+                assert (await producer.send("orders", b"value")).sync_policy == "os"
+            sync.fails = True
+
+    with pytest.raises(LogFailed, match="while it was closed"):
+        await session()

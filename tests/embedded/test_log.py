@@ -256,3 +256,9 @@ def test_the_identity_of_a_new_directory_is_that_of_serve(path: Path) -> None:
     with quorumlog.open(path):
         pass
     assert open_directory(path, "n1", "quorumlog").path == path
+
+
+async def test_two_who_open_one_object_at_once_share_it(path: Path) -> None:
+    log = quorumlog.open_async(path)
+    await asyncio.gather(log.connect(), log.connect())
+    await log.close()

@@ -193,6 +193,7 @@ class FakeNode:
         self.fetch_limit = 1 << 20
         self.stalled = False  # answers nothing at all
         self.refuses_streams: Refused | None = None  # to produce on, before anything is read
+        self.streams_refused = 0
         self.opens_nothing = False  # says to who opens a producer that the leader does that
         self.status_delay_s = 0.0  # how far away it is
         self.statuses = 0  # how often it was asked for its status
@@ -317,7 +318,9 @@ class _Log(service_pb2_grpc.LogServicer):
     async def ProduceStream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         try:
             if self._node.refuses_streams is not None:
+                self._node.streams_refused += 1
                 raise self._node.refuses_streams
+            self._node.check_leader(context)
             await context.send_initial_metadata((("x-accepted", "1"),))
             async for request in requests:
                 self._node.check_leader(context)
