@@ -267,8 +267,8 @@ async def test_a_node_that_the_other_one_does_not_know_dials_whatever_their_ids(
 
 
 async def test_of_two_that_know_each_other_one_dials(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections that cross would end each other."""
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    """Connections that cross would end each other: the other one waits, much longer than dialling takes."""
+    monkeypatch.setattr(module, "PATIENCE_S", 1.0)
     first, second = await both_up(pair)
     first._sessions["n2"].abort()
     for listener in pair.listeners:
