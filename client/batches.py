@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias, cast
 
 from quorumlog.client.errors import QuorumlogError
+from quorumlog.client.outgoing import check_timestamp
 from quorumlog.proto import batch_pb2
 from quorumlog.proto.batch import Record, encode_batch, encode_values
 
@@ -130,7 +131,8 @@ class PendingBatch:
         size: int,
         timestamp_ms: int,
     ) -> PendingBatch:
-        """Return a full batch of plain values, without an object per record."""
+        """Return a full batch of plain values, without an object per record. Raises InvalidRequest."""
+        check_timestamp(timestamp_ms)
         batch = cls(topic, partition, deadline_s, codec)
         batch._values = values
         batch._timestamps = [timestamp_ms]

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias
 
+from quorumlog.client.errors import InvalidRequest
 from quorumlog.client.records import K, V
 from quorumlog.client.tracing import Inject
 
 HeadersArgument: TypeAlias = Mapping[str, bytes] | Iterable[tuple[str, bytes]] | None
+# Half of what 64 bits hold: so that the distance between two of a batch fits, too.
+MIN_TIMESTAMP_MS = -(1 << 62)
+MAX_TIMESTAMP_MS = (1 << 62) - 1
+
 Prepare: TypeAlias = Callable[[Any, Any, HeadersArgument], tuple[Any, Any, HeadersArgument]]
 
 
@@ -49,3 +54,11 @@ def preparation(
     if key_serializer is None and value_serializer is None:
         return None if inject is None else lambda value, key, headers: (value, key, inject(headers))
     return Preparation(key_serializer, value_serializer, inject)
+
+
+def check_timestamp(timestamp_ms: int) -> None:
+    """Refuse a time that a batch cannot hold. Raises InvalidRequest, which says the limits."""
+    if not MIN_TIMESTAMP_MS <= timestamp_ms <= MAX_TIMESTAMP_MS:
+        raise InvalidRequest(
+            f"timestamp_ms: expected {MIN_TIMESTAMP_MS} to {MAX_TIMESTAMP_MS}, got {timestamp_ms}"
+        )

@@ -19,7 +19,7 @@ from quorumlog.client.core import ProducerCore, ProducerOptions
 from quorumlog.client.deliveries import BatchDelivery, Delivery, OnDelivery, ended, tell, tell_of_one
 from quorumlog.client.endpoints import Target
 from quorumlog.client.errors import Attempt, QuorumlogError
-from quorumlog.client.outgoing import HeadersArgument, ProducerRecord, preparation
+from quorumlog.client.outgoing import HeadersArgument, ProducerRecord, check_timestamp, preparation
 from quorumlog.client.partitioner import GivenPartitioner, StickyPartitioner
 from quorumlog.client.records import K, V
 from quorumlog.client.splitting import split_values
@@ -115,6 +115,8 @@ class AsyncProducer(Generic[K, V]):
         _check_bytes("value", value)
         _check_bytes("key", key)
         checked_headers = _headers(headers)
+        if timestamp_ms is not None:
+            check_timestamp(timestamp_ms)
         try:
             await self._enter()
             chosen = await self._partition(topic, key, partition)  # type: ignore[arg-type] # bytes by now

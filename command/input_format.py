@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from quorumlog.client.outgoing import ProducerRecord
+from quorumlog.client.outgoing import MAX_TIMESTAMP_MS, ProducerRecord
 from quorumlog.command.templates import Field, Part, parse_template
 
 LETTERS = {
@@ -17,6 +17,7 @@ LETTERS = {
     "h": "headers as name=value,...",
 }
 _SAME = {"s": "v"}
+_MAX_DIGITS = len(str(MAX_TIMESTAMP_MS))  # Python refuses to read thousands of them
 
 
 class InputFormat:
@@ -81,6 +82,9 @@ def _number(letter: str, text: bytes) -> int | None:
         return None
     if not text.isdigit():
         raise ValueError(f"%{letter}: expected a whole number, got {text.decode(errors='replace')!r}")
+    text = text.lstrip(b"0") or b"0"
+    if len(text) > _MAX_DIGITS or int(text) > MAX_TIMESTAMP_MS:
+        raise ValueError(f"%{letter}: expected at most {MAX_TIMESTAMP_MS}, got {text[:40].decode()}")
     return int(text)
 
 

@@ -85,23 +85,32 @@ class Sending:
         """Send every line, while another task takes in the acknowledgements."""
         splitter = LineSplitter(MAX_RECORD_BYTES - self._lines.fixed_size)
         acknowledging = asyncio.create_task(self._take_acknowledgements())
+        sending = asyncio.create_task(self._send_input(producer, splitter))
         try:
-            async for chunk in read_chunks(self._options.input):
-                self._position += len(chunk)
-                await self._send(producer, splitter, splitter.feed(chunk))
-                if self.failed:  # so would what comes
-                    self._stopped_behind = splitter.lines
-                    break
-            else:
-                await self._send(producer, splitter, splitter.finish())
-            await self._deliveries.put(None)
-            await acknowledging
+            # Who cannot print acknowledgements takes none out of the queue: sending would wait for ever.
+            await asyncio.wait((sending, acknowledging), return_when=asyncio.FIRST_EXCEPTION)
+            for task in (acknowledging, sending):
+                if task.done():
+                    task.result()
         except asyncio.CancelledError:  # Ctrl-C: what was read is still sent, and counted
+            sending.cancel()
             await producer.flush(_INTERRUPTED_FLUSH_MS)
             raise
         finally:
+            sending.cancel()
             acknowledging.cancel()
-            await asyncio.gather(acknowledging, return_exceptions=True)
+            await asyncio.gather(sending, acknowledging, return_exceptions=True)
+
+    async def _send_input(self, producer: AsyncProducer, splitter: LineSplitter) -> None:
+        async for chunk in read_chunks(self._options.input):
+            self._position += len(chunk)
+            await self._send(producer, splitter, splitter.feed(chunk))
+            if self.failed:  # so would what comes
+                self._stopped_behind = splitter.lines
+                break
+        else:
+            await self._send(producer, splitter, splitter.finish())
+        await self._deliveries.put(None)
 
     def summarize(self) -> None:
         """Say on stderr how it went; with --quiet only what is wrong."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 
 from quorumlog.command.connecting import add_connection, run
+from quorumlog.command.numbers import MAX_INT32, MAX_SECONDS, real, whole
 from quorumlog.command.parser import completed_with, examples
 
 _DEFAULT_DELIVERY_TIMEOUT_S = 30.0  # shorter than the library's: somebody waits
+
+_MAX_TIMESTAMP_MS = (1 << 62) - 1  # outgoing.MAX_TIMESTAMP_MS, which is not loaded yet
 
 _PRODUCE = """\
 Send the lines of stdin, or of a file, to a topic: a record each, without its newline. Everything is
@@ -58,7 +61,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--delivery-timeout",
-        type=float,
+        type=real(MAX_SECONDS, above_zero=True),
         default=_DEFAULT_DELIVERY_TIMEOUT_S,
         metavar="SECONDS",
         help=f"give up on a record after this, with all retries (default: {_DEFAULT_DELIVERY_TIMEOUT_S:g})",
@@ -82,9 +85,15 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-H", "--header", action="append", default=[], metavar="NAME:VALUE", help="may be repeated"
     )
-    parser.add_argument("-p", "--partition", type=int, metavar="N", help="default: by key, else by turns")
     parser.add_argument(
-        "-T", "--timestamp", type=int, metavar="MS", help="of the records, since 1970 (default: now)"
+        "-p", "--partition", type=whole(0, MAX_INT32), metavar="N", help="default: by key, else by turns"
+    )
+    parser.add_argument(
+        "-T",
+        "--timestamp",
+        type=whole(-_MAX_TIMESTAMP_MS, _MAX_TIMESTAMP_MS),
+        metavar="MS",
+        help="of the records, since 1970 (default: now)",
     )
     parser.add_argument(
         "-z", "--compression", choices=("none", "lz4", "zstd"), default="none", help="default: none"
