@@ -119,6 +119,8 @@ def complete(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Answer a script: ("bash", the line up to the cursor) or ("words", word, ...), one half typed."""
     from quorumlog.command.completing import expected
 
+    if len(arguments) < 2 and arguments[:1] != ["words"]:
+        return 0
     how, *given = arguments
     words = _split(given[0])[1:] if how == "bash" else given
     words = words or [""]

@@ -19,6 +19,7 @@ from quorumlog.command.profile_file import profile_path
 
 if TYPE_CHECKING:
     from quorumlog.client.aio import AsyncClient
+    from quorumlog.client.errors import UnknownOption
     from quorumlog.client.tls import Tls
     from quorumlog.command.profiles import Profile
 
@@ -123,14 +124,26 @@ def profile_of(options: argparse.Namespace) -> tuple[str, Profile | None]:
     """Return the name of the profile and what is in it; "" and None without. Raises UnknownOption."""
     flag: str | None = getattr(options, "profile", None)
     name = flag if flag is not None else os.environ.get(variable("profile"), "")
-    if flag == "" or not (name or profile_path().exists()):
+    path = profile_path()
+    if flag == "" or not (name or (path is not None and path.exists())):
         return "", None
 
     from quorumlog.command.profile_file import load_profiles
 
     profiles = load_profiles()
+    if not name and profiles.in_use and profiles.in_use not in profiles.by_name:
+        raise _in_use_is_gone(profiles.in_use)
     name = name or profiles.in_use
     return name, profiles.get(name) if name else None
+
+
+def _in_use_is_gone(name: str) -> UnknownOption:
+    from quorumlog.client.errors import UnknownOption
+
+    return UnknownOption(
+        f"there is no profile {name!r}, which `use` in {profile_path()} names",
+        hint="use none: quorumlog profile use --none; see what there is: quorumlog profile ls",
+    )
 
 
 def servers_of(options: argparse.Namespace) -> str:
@@ -191,8 +204,11 @@ def run(coroutine: Coroutine[Any, Any, int]) -> int:
         from uvloop import new_event_loop
     except ImportError:
         new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(coroutine)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(coroutine)
+    finally:
+        coroutine.close()  # which does nothing, unless Ctrl-C came before it ran
 
 
 def _setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from quorumlog.command.connecting import add_connection, add_output, servers_of, tls_of
+from quorumlog.command.numbers import MAX_SECONDS, real
 from quorumlog.command.output import complain, print_structured
 from quorumlog.command.parser import examples
 
@@ -24,7 +25,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--service", default="", help='what to ask for: "" (default) serves reads; "leader" leads'
     )
-    parser.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="default: 3")
+    parser.add_argument(
+        "--timeout",
+        type=real(MAX_SECONDS, above_zero=True),
+        default=3.0,
+        metavar="SECONDS",
+        help="default: 3",
+    )
     parser.set_defaults(run=health)
 
 

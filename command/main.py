@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -31,11 +32,14 @@ from quorumlog.command import (
 from quorumlog.command.connecting import add_connection, add_output
 from quorumlog.command.output import be_quiet, complain, print_error, print_structured
 from quorumlog.command.parser import Parser, RootParser, examples
+from quorumlog.command.standard_files import open_standard_files
 
 OK = 0
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of arguments that are not UTF-8
 
 _DESCRIPTION = """\
 A replicated commit log. Each command has its own help: quorumlog COMMAND --help.
@@ -59,7 +63,14 @@ _GROUPS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        open_standard_files()
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(given: list[str]) -> int:
     # gRPC's core tells on stderr of idle connections that are closed, and more.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if given[:1] == ["help"]:
@@ -77,8 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
     except Exception as error:  # noqa: BLE001 - a bug goes through, see _failed
@@ -149,6 +158,9 @@ def _failed(error: Exception) -> int:
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         complain(f"error: {error}")
         return FAILED
+    if isinstance(error, UnicodeEncodeError) and _SURROGATES.search(error.object):
+        complain(f"error: expected text in UTF-8, got {error.object[:80]!a}")
+        return USAGE
     if not isinstance(error, QuorumlogError):
         raise error
     print_error(error)

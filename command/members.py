@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from quorumlog.command.cluster_notes import NO_ANSWER, ROLE_STYLES, notes_on
 from quorumlog.command.confirming import add_confirmation, declined
 from quorumlog.command.connecting import add_connection, add_output, client_of, run
+from quorumlog.command.numbers import MAX_SECONDS, real
 from quorumlog.command.output import Styled, counted, lasting, note, print_structured, print_table
 from quorumlog.command.parser import completed_with, examples
 
@@ -51,7 +52,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add.add_argument("address", metavar="PEER_ADDRESS", help="host:port where the other nodes reach it")
     add.add_argument(
         "--timeout",
-        type=float,
+        type=real(MAX_SECONDS),
         default=_ADD_TIMEOUT_S,
         metavar="SECONDS",
         help="to wait (default: %(default)g)",

@@ -94,7 +94,10 @@ def _end(text: str, start: Bound, now: dt.datetime) -> Bound | None:
     if text == "end":
         return "latest"
     if isinstance(start, dt.datetime) and _is_duration(text):
-        return start + parse_duration(text)
+        try:
+            return start + parse_duration(text)
+        except OverflowError:
+            raise ValueError(f"{text} after {start.isoformat()} is beyond the year {dt.MAXYEAR}") from None
     return _moment(text, now)
 
 
@@ -115,7 +118,7 @@ def _moment(text: str, now: dt.datetime) -> dt.datetime | None:
 def _is_duration(text: str) -> bool:
     try:
         parse_duration(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

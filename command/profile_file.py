@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from quorumlog.command.profiles import Profiles
 
 
-def profile_path() -> Path:
-    """Return where the file is, or would be."""
+def profile_path() -> Path | None:
+    """Return where the file is, or would be; None where there is no home directory."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "quorumlog" / "profiles.toml"
+    try:
+        return Path(home).expanduser() / "quorumlog" / "profiles.toml"
+    except RuntimeError:  # no HOME, and no such user
+        return None
 
 
 def load_profiles() -> Profiles:
@@ -25,6 +28,8 @@ def load_profiles() -> Profiles:
     from quorumlog.command.profiles import Profiles, parse_profiles
 
     path = profile_path()
+    if path is None:
+        return Profiles()
     try:
         return parse_profiles(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -34,12 +39,15 @@ def load_profiles() -> Profiles:
 
 
 def save_profiles(profiles: Profiles) -> None:
-    """Replace the file: a reader sees the old one or the new one, whole. Raises OSError."""
+    """Replace the file: a reader sees the old one or the new one, whole. Raises UnknownOption, OSError."""
     import tempfile
 
+    from quorumlog.client.errors import UnknownOption
     from quorumlog.command.profiles import profiles_text
 
     path = profile_path()
+    if path is None:
+        raise UnknownOption("there is no home directory to keep profiles in: set XDG_CONFIG_HOME")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".profiles-")  # with mode 0600
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quorumlog.command.confirming import add_confirmation, declined
 from quorumlog.command.connecting import add_connection, add_consistency, add_output, client_of, run
+from quorumlog.command.numbers import MAX_INT32, whole
 from quorumlog.command.output import counted, note, print_structured, print_table
 from quorumlog.command.parser import completed_with, examples
 
@@ -25,7 +26,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     create = _verb(verbs, "create", "create topics", examples("quorumlog topic create orders --partitions 3"))
     create.add_argument("topics", nargs="+", metavar="NAME")
-    create.add_argument("-p", "--partitions", type=int, default=1, metavar="N", help="default: 1")
+    create.add_argument(
+        "-p", "--partitions", type=whole(1, MAX_INT32), default=1, metavar="N", help="default: 1"
+    )
     create.add_argument("--if-not-exists", action="store_true", help="it is no error if it is there already")
     create.set_defaults(run=lambda options: run(_create(options)))
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from quorumlog.command.connecting import add_connection, add_output, client_of, run
+from quorumlog.command.numbers import real
 from quorumlog.command.output import complain, print_json, print_structured, print_table, sized
 from quorumlog.command.parser import examples
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from quorumlog.client.comparing import Comparison
 
 
+_MAX_RATE = 1e9  # MB/s; in bytes it still fits 64 bits
 _DESCRIPTION = """\
 Compare the replicas of a running cluster, or check a stopped node's data directory. Every node reads its
 sealed segments from the disk, verifies them and sums them up; the sums are compared segment by segment. Exit
@@ -41,7 +43,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="the same as --output json")
     parser.add_argument(
         "--rate",
-        type=float,
+        type=real(_MAX_RATE),
         default=0.0,
         metavar="MB/s",
         help="how fast each node reads (default: its own, 64)",
